@@ -1,0 +1,470 @@
+"""The changes that a run can make, a closed union. None of them deletes an account or a file.
+
+Each action names the user it is for, describes itself in one line with old and new value, has a sign
+and a phase. Its `key` says what depends on what: where an action fails, those whose key extends
+its key are skipped in the later phases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from enum import IntEnum, StrEnum
+from typing import ClassVar
+
+from reconciler.core import outputs
+from reconciler.core.outputs import Route
+from reconciler.core.site import OutputKind
+
+Key = tuple[str, ...]
+
+
+class Sign(StrEnum):
+    """How a plan marks a line."""
+
+    ADD = "+"
+    CHANGE = "~"
+    STOP = "-"
+    CONFLICT = "!"
+
+
+class Phase(IntEnum):
+    """The order of a run. Every action of a phase is tried before the next phase begins."""
+
+    UNMAP = 1
+    GHOSTS = 2
+    STOPS = 3
+    SYSTEM_GROUPS = 4
+    ACCOUNTS = 5
+    MEMBERSHIPS = 6
+    ENV_FILES = 7
+    UNITS = 8
+    MAPS = 9
+    CONFIRM = 10
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveGhost:
+    """Take a name without an account out of the group that marks managed accounts."""
+
+    phase: ClassVar = Phase.GHOSTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "remove_ghost"
+    user: str
+    group: str
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"group {self.group}: {self.user} → nobody (no such account)"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGroup:
+    """Create a system group."""
+
+    phase: ClassVar = Phase.SYSTEM_GROUPS
+    sign: ClassVar = Sign.ADD
+    kind: ClassVar = "create_group"
+    user: ClassVar = None
+    group: str
+
+    @property
+    def key(self) -> Key:
+        """Nobody's: a user who needs the group fails by themselves."""
+        return ("", self.group)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"group {self.group}: none → system group"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateAccount:
+    """Create an account: its group first unless that exists, then `useradd` with the explicit uid."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.ADD
+    kind: ClassVar = "create_account"
+    user: str
+    uid: int
+    home: str
+    shell: str
+    groups: tuple[str, ...]
+    subids: bool = True
+    group_exists: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return (
+            f"account: none → uid {self.uid}, home {self.home} (0700), shell {self.shell},"
+            f" groups {' '.join(self.groups)}, password locked"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Mark an existing account as managed; from now on it is completed, never reduced."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "adopt_account"
+    user: str
+    uid: int
+    group: str
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"account: uid {self.uid} not managed → managed (group {self.group})"
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteGroup:
+    """Create the primary group that an account names but the host lacks."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "complete_group"
+    user: str
+    gid: int
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"primary group {self.gid}: missing → {self.user}"
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteShadow:
+    """Write the missing shadow line of an account, with a locked password."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "complete_shadow"
+    user: str
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return "shadow line: missing → password locked"
+
+
+@dataclass(frozen=True, slots=True)
+class AddSubids:
+    """Give an account the subordinate ids that it lacks; None leaves the one kind alone."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "add_subids"
+    user: str
+    uids: tuple[int, int] | None
+    gids: tuple[int, int] | None
+
+    @property
+    def key(self) -> Key:
+        """Its own: nothing waits for subordinate ids."""
+        return (self.user, "subids")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        told = [
+            f"{name} {span[0]}-{span[1]}" for name, span in (("uids", self.uids), ("gids", self.gids)) if span
+        ]
+        return f"subordinate ids: missing → {', '.join(told)}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeHome:
+    """Make a missing home from /etc/skel. `remove_empty`: an empty one that root owns goes first."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "make_home"
+    user: str
+    home: str
+    remove_empty: bool = False
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        before = "empty, owned by root" if self.remove_empty else "missing"
+        return f"home {self.home}: {before} → made from /etc/skel (0700)"
+
+
+@dataclass(frozen=True, slots=True)
+class SetHomeMode:
+    """Close a home that an interrupted creation left with another mode; done as the user."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "set_home_mode"
+    user: str
+    home: str
+    before: int
+
+    @property
+    def key(self) -> Key:
+        """The user."""
+        return (self.user,)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"home {self.home}: mode {self.before:04o} → 0700"
+
+
+@dataclass(frozen=True, slots=True)
+class FillSkel:
+    """Copy the entries of /etc/skel that an interrupted creation left out; done as the user."""
+
+    phase: ClassVar = Phase.MEMBERSHIPS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "fill_skel"
+    user: str
+    home: str
+    entries: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """Its own: nothing waits for the skel."""
+        return (self.user, "skel")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"home {self.home}: {len(self.entries)} entries of /etc/skel missing → {' '.join(self.entries)}"
+
+
+@dataclass(frozen=True, slots=True)
+class AddToGroups:
+    """Add an account to groups; those it has are kept."""
+
+    phase: ClassVar = Phase.MEMBERSHIPS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "add_to_groups"
+    user: str
+    groups: tuple[str, ...]
+    before: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """Its own: the person's services do not wait for it."""
+        return (self.user, "groups")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"groups: {' '.join(self.before) or 'none'} → + {' '.join(self.groups)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WritePort:
+    """Keep a service's port in the env file: one line appended, every other byte left as it is."""
+
+    phase: ClassVar = Phase.ENV_FILES
+    sign: ClassVar = Sign.ADD
+    kind: ClassVar = "write_port"
+    user: str
+    service: str
+    path: str
+    variable: str
+    port: int
+
+    @property
+    def key(self) -> Key:
+        """The service of the user."""
+        return (self.user, self.service)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{self.service} port: none → {self.port} ({self.variable} in {self.path})"
+
+
+@dataclass(frozen=True, slots=True)
+class RunUnit:
+    """Bring one instance up: enable it, reset it if it failed, start it. A running one is not restarted."""
+
+    phase: ClassVar = Phase.UNITS
+    kind: ClassVar = "run_unit"
+    user: str
+    service: str
+    unit: str
+    enable: bool
+    start: bool
+    before: str
+
+    @property
+    def sign(self) -> Sign:
+        """A unit that failed is mended, another is added."""
+        return Sign.CHANGE if self.before == "failed" else Sign.ADD
+
+    @property
+    def key(self) -> Key:
+        """The unit within its service."""
+        return (self.user, self.service, self.unit)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        before = [*(["disabled"] if self.enable else []), *([self.before] if self.start else [])]
+        after = [*(["enabled"] if self.enable else []), *(["running"] if self.start else [])]
+        return f"{self.unit}: {', '.join(before)} → {', '.join(after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class HaltUnit:
+    """Stop and disable one instance. Its template, its port and its files stay."""
+
+    phase: ClassVar = Phase.STOPS
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "halt_unit"
+    user: str
+    service: str
+    unit: str
+    disable: bool
+    stop: bool
+    before: str
+    why: str
+
+    @property
+    def key(self) -> Key:
+        """The unit within its service."""
+        return (self.user, self.service, self.unit)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        before = [*(["enabled"] if self.disable else []), *([self.before] if self.stop else [])]
+        after = [*(["disabled"] if self.disable else []), *(["stopped"] if self.stop else [])]
+        return f"{self.unit}: {', '.join(before)} → {', '.join(after)} ({self.why})"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOutput:
+    """Replace one generated map. `before` is its text now, None where there is no such file."""
+
+    kind: ClassVar = "write_output"
+    user: ClassVar = None
+    output: OutputKind
+    routes: tuple[Route, ...]
+    before: str | None
+    phase: Phase = Phase.MAPS
+
+    @property
+    def key(self) -> Key:
+        """Nobody's: a user who failed keeps the lines they have, see `keeping`."""
+        return ("", self.output.value)
+
+    @property
+    def sign(self) -> Sign:
+        """A new file is added, another changed; one that only drops people is a stop."""
+        if self.phase is Phase.UNMAP:
+            return Sign.STOP
+        return Sign.ADD if self.before is None else Sign.CHANGE
+
+    @property
+    def text(self) -> str:
+        """The whole new text."""
+        return outputs.render(self.output, self.routes)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the file differs from what it should be."""
+        return self.text != self.before
+
+    def keeping(self, users: Collection[str], ports: dict[str, int | None] | None = None) -> WriteOutput:
+        """Return the same change with the lines of `users` left as the file has them now.
+
+        `ports` are ports that the file does not tell, for the order of its lines.
+        """
+        if not users:
+            return self
+        known = ports or {}
+        kept = tuple(
+            replace(route, port=known.get(route.user)) if route.port is None else route
+            for route in outputs.parse(self.output, self.before)
+            if route.user in users
+        )
+        return replace(self, routes=(*(r for r in self.routes if r.user not in users), *kept))
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        before = {(route.identity, route.user) for route in outputs.parse(self.output, self.before)}
+        after = {(route.identity, route.user) for route in self.routes}
+        told = [f"+ {user}" for user in _users(after - before)] + [f"- {user}" for user in _users(before - after)]
+        state = "none" if self.before is None else f"{len(before)} lines"
+        return f"{self.output.path}: {state} → {len(after)} lines{_in_brackets(told)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmAccount:
+    """Close the record of a creation whose account has been seen complete."""
+
+    phase: ClassVar = Phase.CONFIRM
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "confirm_account"
+    user: str
+
+    @property
+    def key(self) -> Key:
+        """Its own."""
+        return (self.user, "confirm")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return "account: being created → complete"
+
+
+Action = (
+    RemoveGhost
+    | CreateGroup
+    | CreateAccount
+    | Adopt
+    | CompleteGroup
+    | CompleteShadow
+    | AddSubids
+    | MakeHome
+    | SetHomeMode
+    | FillSkel
+    | AddToGroups
+    | WritePort
+    | RunUnit
+    | HaltUnit
+    | WriteOutput
+    | ConfirmAccount
+)
+
+
+def _users(pairs: Collection[tuple[str, str]]) -> list[str]:
+    return sorted({user for _, user in pairs})
+
+
+def _in_brackets(words: list[str]) -> str:
+    if not words:
+        return ""
+    shown = ", ".join(words[:_SHOWN])
+    return f" ({shown}, …)" if len(words) > _SHOWN else f" ({shown})"
+
+
+_SHOWN = 6

@@ -1,0 +1,95 @@
+"""What the roster and the site together ask for, before anyone has looked at the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.core.roster import Roster, User
+from reconciler.core.site import OutputKind, PortRule, Service, Site
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredService:
+    """One service of one person.
+
+    `enabled`: the person has it, and so a port of their own. `running`: its units are to run,
+    which they are not while the person is parked.
+    """
+
+    name: str
+    instances: tuple[str, ...]
+    port: PortRule | None
+    route: bool
+    enabled: bool
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredUser:
+    """One person of the roster with everything that the site gives them."""
+
+    name: str
+    identity: str
+    groups: tuple[str, ...]
+    admin: bool
+    parked: bool
+    adopt: bool
+    services: Mapping[str, DesiredService]
+
+    @property
+    def routed(self) -> DesiredService | None:
+        """The service that requests for this person are sent to."""
+        return next((service for service in self.services.values() if service.route), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The people by name, sorted, and the site's policy for the machine as a whole."""
+
+    users: Mapping[str, DesiredUser]
+    services: Mapping[str, Service]
+    outputs: tuple[OutputKind, ...]
+    shell: str
+    subids: bool
+    create_groups: bool
+
+
+def desire(roster: Roster, site: Site) -> Desired:
+    """Combine who works here with what the site gives to each tier."""
+    return Desired(
+        users={name: _desired_user(user, site) for name, user in roster.users.items()},
+        services=site.services,
+        outputs=site.outputs,
+        shell=site.shell,
+        subids=site.subids,
+        create_groups=site.create_groups,
+    )
+
+
+def _desired_user(user: User, site: Site) -> DesiredUser:
+    tier = site.tiers[user.tier]
+    switches = dict(user.services)
+    return DesiredUser(
+        name=user.name,
+        identity=user.authentik_user,
+        groups=tier.groups,
+        admin=tier.admin,
+        parked=user.parked,
+        adopt=user.adopt,
+        services={
+            service.name: _desired_service(service, user, enabled=switches.get(service.name, service.enabled))
+            for service in site.services.values()
+        },
+    )
+
+
+def _desired_service(service: Service, user: User, *, enabled: bool) -> DesiredService:
+    return DesiredService(
+        name=service.name,
+        instances=service.instances(user.name),
+        port=service.port,
+        route=service.route,
+        enabled=enabled,
+        running=enabled and not user.parked,
+    )

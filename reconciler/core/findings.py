@@ -1,0 +1,38 @@
+"""What a plan has to tell beside its actions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FindingKind(StrEnum):
+    """How bad it is. All but a warning let a run end with exit code 3."""
+
+    CONFLICT = "conflict"
+    UNHEALTHY = "unhealthy"
+    WARNING = "warning"
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether somebody has to act."""
+        return self is not FindingKind.WARNING
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a run cannot or will not change, in words; `user` is None for the machine itself."""
+
+    user: str | None
+    kind: FindingKind
+    text: str
+
+
+def conflict(user: str | None, text: str) -> Finding:
+    """Return a finding that keeps the run from its aim."""
+    return Finding(user, FindingKind.CONFLICT, text)
+
+
+def warning(user: str | None, text: str) -> Finding:
+    """Return a finding that is told and nothing more."""
+    return Finding(user, FindingKind.WARNING, text)

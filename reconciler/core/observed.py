@@ -1,0 +1,185 @@
+"""What is on the host, as plain values. Scanners fill this in; the plan reads it.
+
+None stands for "could not be seen" where a field says so, never for "is not there".
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+
+from reconciler.core.site import OutputKind
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One line of passwd(5)."""
+
+    name: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One line of group(5)."""
+
+    name: str
+    gid: int
+    members: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SubidRange:
+    """One line of subuid(5) or subgid(5)."""
+
+    owner: str
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IdLimits:
+    """Where login.defs(5) lets new ids start and end."""
+
+    uid_min: int = 1000
+    uid_max: int = 60000
+    subid_min: int = 100_000
+    subid_max: int = 600_100_000
+    subid_count: int = 65536
+
+
+class HomeKind(StrEnum):
+    """What lies at the path of a home, without following a link."""
+
+    MISSING = "missing"
+    FOLDER = "folder"
+    SYMLINK = "symlink"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The home folder itself as lstat(2) has it; nothing below it was opened."""
+
+    kind: HomeKind
+    uid: int = 0
+    mode: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A listening TCP socket. `unit` is the systemd unit it belongs to; pid and unit are None if unknown."""
+
+    port: int
+    uid: int
+    unit: str | None = None
+    pid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """One loaded unit as systemd reports it (org.freedesktop.systemd1, ListUnitsByPatterns)."""
+
+    active: str
+    sub: str
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The instances of the catalogue's templates.
+
+    `states` is None where systemd could not be asked, and `why` says why. `enabled` are the names
+    linked from a `.wants` or `.requires` folder, `masked` those that are masked, `templates`
+    the template files that exist.
+    """
+
+    states: Mapping[str, UnitState] | None
+    enabled: frozenset[str] = frozenset()
+    masked: frozenset[str] = frozenset()
+    templates: frozenset[str] = frozenset()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvFile:
+    """One variable of one env file: `value` is None where the file or the assignment is missing.
+
+    `open_ended`: the file ends inside a quote or a continued line, nothing can be appended.
+    """
+
+    exists: bool
+    value: str | None = None
+    open_ended: bool = False
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All that a plan needs to know of the host.
+
+    `env_files` holds, per service and user, whoever the user is. `shadow` are the names with
+    a line in shadow(5). `subuids` and `subgids` are None where the host has no such file. `skel_gaps`
+    are, per account whose creation has not been confirmed, the entries of /etc/skel that its home
+    lacks. `intents` are the uids of those accounts, by name. `unseen` names what could not be read.
+    """
+
+    accounts: Mapping[str, Account]
+    groups: Mapping[str, Group]
+    limits: IdLimits = IdLimits()
+    shadow: frozenset[str] | None = None
+    subuids: tuple[SubidRange, ...] | None = None
+    subgids: tuple[SubidRange, ...] | None = None
+    homes: Mapping[str, Home] = field(default_factory=dict)
+    skel_gaps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    intents: Mapping[str, int] = field(default_factory=dict)
+    env_files: Mapping[tuple[str, str], EnvFile] | None = field(default_factory=dict)
+    outputs: Mapping[OutputKind, str | None] = field(default_factory=dict)
+    listeners: tuple[Listener, ...] = ()
+    units: Units = Units(states={})
+    shell_exists: bool = True
+    unseen: tuple[str, ...] = ()
+
+    @cached_property
+    def gids(self) -> frozenset[int]:
+        """The ids of all groups."""
+        return frozenset(group.gid for group in self.groups.values())
+
+    @cached_property
+    def names_by_uid(self) -> Mapping[int, str]:
+        """The accounts by uid; of several with one uid the last of passwd."""
+        return {account.uid: account.name for account in self.accounts.values()}
+
+    @cached_property
+    def subuid_owners(self) -> frozenset[str] | None:
+        """Who has subordinate uids, by name or by number; None where the host has no such file."""
+        return None if self.subuids is None else frozenset(span.owner for span in self.subuids)
+
+    @cached_property
+    def subgid_owners(self) -> frozenset[str] | None:
+        """Who has subordinate gids, likewise."""
+        return None if self.subgids is None else frozenset(span.owner for span in self.subgids)
+
+    @cached_property
+    def _groups_by_member(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, set[str]] = defaultdict(set)
+        for group in self.groups.values():
+            for member in group.members:
+                found[member].add(group.name)
+        by_gid = {group.gid: group.name for group in self.groups.values()}
+        for account in self.accounts.values():
+            if account.gid in by_gid:
+                found[account.name].add(by_gid[account.gid])
+        return {name: frozenset(groups) for name, groups in found.items()}
+
+    def groups_of(self, name: str) -> frozenset[str]:
+        """Return the groups of an account by name, the primary one included."""
+        return self._groups_by_member.get(name, frozenset())
+
+    def user_of(self, uid: int) -> str:
+        """Return the name of the account with this uid, or the number where there is none."""
+        return self.names_by_uid.get(uid, str(uid))

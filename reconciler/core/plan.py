@@ -1,0 +1,72 @@
+"""The plan: what a run would do, as a sorted, printable value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.core.actions import Action, HaltUnit, Phase, WriteOutput
+from reconciler.core.desired import Desired
+from reconciler.core.findings import Finding
+from reconciler.core.observed import Observed
+from reconciler.core.plan_accounts import managed_accounts, plan_accounts
+from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports
+from reconciler.core.plan_ports import plan_ports, sticky_ports
+from reconciler.core.plan_units import plan_units
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done and what is to be told.
+
+    `actions` stand in the order of a run. `cuts` are the people whom the run would cut off: they have
+    something to lose here and are not on the roster. `managed` counts everybody whom rosterd manages or
+    maps, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped, `why_held` its
+    reason. `routed_ports` are for maps that are written without some of their changes.
+    """
+
+    actions: tuple[Action, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unseen: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
+    managed: int = 0
+    empty_roster: bool = False
+    held: tuple[str, ...] = ()
+    why_held: str = ""
+    routed_ports: tuple[tuple[str, int | None], ...] = ()
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether something stands in the way that somebody has to see to."""
+        return any(finding.kind.is_problem for finding in self.findings)
+
+
+def make_plan(desired: Desired, observed: Observed) -> Plan:
+    """Compare what is wanted with what is there. Pure: the same input gives the same plan."""
+    present = managed_accounts(observed) | mapped_users(observed)
+    leaving = present - set(desired.users)
+    accounts = plan_accounts(desired, observed)
+    ports = plan_ports(desired, observed, accounts.refused)
+    units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving)
+    maps = plan_outputs(desired, observed, accounts.refused, ports, leaving)
+    actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
+    findings = [*accounts.findings, *ports.findings, *units.findings]
+    return Plan(
+        actions=tuple(sorted(actions, key=_order)),
+        findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
+        unseen=observed.unseen,
+        cuts=tuple(sorted(_losing(actions, leaving, observed))),
+        managed=len(present),
+        empty_roster=not desired.users,
+        routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
+    )
+
+
+def _losing(actions: list[Action], leaving: frozenset[str], observed: Observed) -> set[str]:
+    """Return the people who are leaving and would lose something in this run."""
+    halted = {action.user for action in actions if isinstance(action, HaltUnit) and action.user in leaving}
+    unmapping = any(isinstance(action, WriteOutput) and action.phase is Phase.UNMAP for action in actions)
+    return halted | (leaving & mapped_users(observed) if unmapping else set())
+
+
+def _order(action: Action) -> tuple[Phase, str, str, tuple[str, ...]]:
+    return (action.phase, action.user or "", action.kind, action.key)

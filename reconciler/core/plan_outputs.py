@@ -1,0 +1,88 @@
+"""The generated maps: whose lines they are to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+
+from reconciler.core import outputs
+from reconciler.core.actions import Phase, WriteOutput
+from reconciler.core.desired import Desired, DesiredUser
+from reconciler.core.observed import Observed
+from reconciler.core.outputs import Route
+from reconciler.core.plan_ports import Holder, PortPlan, sticky_ports
+from reconciler.core.site import OutputKind
+
+
+def mapped_users(observed: Observed) -> frozenset[str]:
+    """Return everybody whom one of the maps on the host names."""
+    return frozenset(
+        route.user for kind, text in observed.outputs.items() for route in outputs.parse(kind, text)
+    )
+
+
+def plan_outputs(
+    desired: Desired, observed: Observed, refused: Collection[str], ports: PortPlan, leaving: Collection[str]
+) -> list[WriteOutput]:
+    """Plan the maps: first without the people who leave, then as the roster has it.
+
+    People who are refused keep the lines that they have. Nothing is planned from ports or from
+    maps that could not be read.
+    """
+    if observed.env_files is None:
+        return []
+    known = routed_ports(desired, sticky_ports(observed) | ports.ports)
+    actions: list[WriteOutput] = []
+    for kind in desired.outputs:
+        if kind not in observed.outputs:
+            continue
+        now = observed.outputs[kind]
+        unmapping = _unmapping(kind, now, leaving, known)
+        actions += [unmapping] if unmapping else []
+        routes = tuple(_routes(kind, desired, refused, ports))
+        change = WriteOutput(kind, routes, unmapping.text if unmapping else now).keeping(refused, known)
+        actions += [change] if change.needed else []
+    return actions
+
+
+def routed_ports(desired: Desired, ports: Mapping[Holder, int]) -> dict[str, int | None]:
+    """Return the routed port of everybody who has one, whether or not they are on the roster."""
+    routed = {name for name, service in desired.services.items() if service.route}
+    return {user: port for (user, service), port in ports.items() if service in routed}
+
+
+def _unmapping(
+    kind: OutputKind, now: str | None, leaving: Collection[str], known: Mapping[str, int | None]
+) -> WriteOutput | None:
+    routes = outputs.parse(kind, now)
+    if not any(route.user in leaving for route in routes):
+        return None
+    staying = tuple(
+        route if route.port is not None else replace(route, port=known.get(route.user))
+        for route in routes
+        if route.user not in leaving
+    )
+    return WriteOutput(kind, staying, now, Phase.UNMAP)
+
+
+def _routes(
+    kind: OutputKind, desired: Desired, refused: Collection[str], ports: PortPlan
+) -> Iterator[Route]:
+    for user in desired.users.values():
+        if user.name in refused:
+            continue
+        port = _port_of(user, ports)
+        match kind:
+            case OutputKind.TTYD_USER_MAP:
+                yield Route(user.identity, user.name, port)
+            case OutputKind.TTYD_ADMINS:
+                if user.admin:
+                    yield Route("", user.name, None)
+            case OutputKind.DISPATCH_JSON:
+                service = user.routed
+                if service and service.running and port and (user.name, service.name) not in ports.blocked:
+                    yield Route(user.identity, user.name, port)
+
+
+def _port_of(user: DesiredUser, ports: PortPlan) -> int | None:
+    return ports.ports.get((user.name, user.routed.name)) if user.routed else None

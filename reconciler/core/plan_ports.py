@@ -1,0 +1,180 @@
+"""Ports: who keeps which, who gets a new one, and who is in whose way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.core.actions import WritePort
+from reconciler.core.desired import Desired, DesiredService, DesiredUser
+from reconciler.core.findings import Finding, conflict, warning
+from reconciler.core.observed import EnvFile, Listener, Observed
+from reconciler.core.ports import allocate, port_number
+from reconciler.core.site import PortRule
+
+Holder = tuple[str, str]
+"""A user and the service whose port is meant."""
+
+
+@dataclass(slots=True)
+class PortPlan:
+    """The port of each (user, service), and those that something is wrong with.
+
+    `ports` has sticky and new ones. `blocked` are the services that must not be started, nor be
+    routed to: their port is unknown or somebody else's.
+    """
+
+    ports: dict[Holder, int] = field(default_factory=dict)
+    blocked: set[Holder] = field(default_factory=set)
+    actions: list[WritePort] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def block(self, holder: Holder, text: str) -> None:
+        """Leave this service as it is and say why."""
+        self.blocked.add(holder)
+        self.findings.append(conflict(holder[0], f"{holder[1]}: {text}"))
+
+
+def sticky_ports(observed: Observed) -> dict[Holder, int]:
+    """Return every port that an env file keeps, whoever its user is."""
+    found = {}
+    for (service, user), file in (observed.env_files or {}).items():
+        port = port_number(file.value) if file.value is not None else None
+        if port is not None:
+            found[user, service] = port
+    return found
+
+
+def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -> PortPlan:
+    """Keep the sticky ports, give out new ones, and find the conflicts."""
+    plan = PortPlan()
+    people = [user for user in desired.users.values() if user.name not in refused]
+    if observed.env_files is None:
+        for user in people:
+            plan.blocked |= {(user.name, service.name) for service in user.services.values() if service.port}
+        return plan
+    sticky = sticky_ports(observed)
+    taken = set(sticky.values()) | {listener.port for listener in observed.listeners}
+    for name, service in desired.services.items():
+        if service.port is not None:
+            _plan_service(name, service.port, people, observed, sticky, taken, plan)
+    _find_shared_ports(desired, observed, sticky, plan)
+    _find_strangers(people, observed, plan)
+    return plan
+
+
+def _plan_service(  # noqa: PLR0913 (the whole of a plan meets here)
+    service: str,
+    rule: PortRule,
+    people: list[DesiredUser],
+    observed: Observed,
+    sticky: Mapping[Holder, int],
+    taken: set[int],
+    plan: PortPlan,
+) -> None:
+    without = []
+    for user in people:
+        holder = (user.name, service)
+        if holder in sticky:
+            plan.ports[holder] = sticky[holder]
+        elif why := _unusable(rule, user.name, (observed.env_files or {}).get((service, user.name))):
+            plan.block(holder, why)
+        elif user.services[service].enabled:
+            without.append(user.name)
+    for name, port in allocate(rule, without, taken).items():
+        if port is None:
+            plan.block((name, service), f"no port is left between {rule.base} and {rule.limit}")
+            continue
+        plan.ports[name, service] = port
+        plan.actions.append(WritePort(name, service, rule.path_for(name), rule.variable, port))
+
+
+def _unusable(rule: PortRule, user: str, file: EnvFile | None) -> str | None:
+    """Say why an env file without a usable port cannot be given one; None where it can."""
+    path = rule.path_for(user)
+    if file is None or not file.exists:
+        return None
+    if file.value is not None:
+        return f"{rule.variable} in {path} is not a port from 1 to 65535; correct or remove that line"
+    if file.open_ended:
+        return f"{path} ends in an open quote, or holds a continued comment; no line can be added safely"
+    return None
+
+
+def _find_shared_ports(
+    desired: Desired, observed: Observed, sticky: Mapping[Holder, int], plan: PortPlan
+) -> None:
+    """Find ports that two env files claim. Whoever listens on it through their own unit keeps it."""
+    claims: dict[int, set[Holder]] = defaultdict(set)
+    for holder, port in sticky.items():
+        claims[port].add(holder)
+    for port, holders in claims.items():
+        if len(holders) == 1:
+            continue
+        owner = _listening_holder(port, holders, desired, observed)
+        for holder in sorted(holders - {owner} if owner else holders):
+            others = ", ".join(f"{user} ({service})" for user, service in sorted(holders - {holder}))
+            if holder in plan.ports:
+                plan.block(
+                    holder, f"port {port} is also the port of {others}; change one of the env files"
+                )
+
+
+def _listening_holder(
+    port: int, holders: set[Holder], desired: Desired, observed: Observed
+) -> Holder | None:
+    for listener in observed.listeners:
+        for user, service in holders:
+            known = desired.services.get(service)
+            if listener.port == port and known and listener.unit in known.instances(user):
+                return user, service
+    return None
+
+
+def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPlan) -> None:
+    by_port: dict[int, list[Listener]] = defaultdict(list)
+    by_unit: dict[str, list[Listener]] = defaultdict(list)
+    for listener in observed.listeners:
+        by_port[listener.port].append(listener)
+        if listener.unit is not None:
+            by_unit[listener.unit].append(listener)
+    for user in people:
+        for service in user.services.values():
+            holder = (user.name, service.name)
+            port = plan.ports.get(holder)
+            if port is None or holder in plan.blocked:
+                continue
+            listeners = by_port.get(port, [])
+            strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
+            if strangers and service.enabled:
+                plan.block(holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved")
+            elif not listeners:
+                plan.findings += _restart_pending(user.name, service, port, by_unit)
+
+
+def _is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+    if listener.unit in service.instances:
+        return True
+    if listener.uid == 0 and any(unit.endswith(".socket") for unit in service.instances):
+        return True  # the socket of a socket unit is opened by the service manager itself
+    account = observed.accounts.get(user)
+    return listener.unit is None and account is not None and account.uid == listener.uid
+
+
+def _words(listener: Listener, observed: Observed) -> str:
+    pid = f"pid {listener.pid}, " if listener.pid is not None else ""
+    unit = f", unit {listener.unit}" if listener.unit else ""
+    return f"another process ({pid}user {observed.user_of(listener.uid)}{unit})"
+
+
+def _restart_pending(
+    user: str, service: DesiredService, port: int, by_unit: Mapping[str, list[Listener]]
+) -> Iterator[Finding]:
+    for unit in service.instances:
+        for listener in by_unit.get(unit, [])[:1]:
+            yield warning(
+                user,
+                f"{service.name}: restart pending, {unit} listens on {listener.port} but its env file says {port};"
+                f" when it suits the user: systemctl restart {unit}",
+            )

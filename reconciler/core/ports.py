@@ -1,0 +1,33 @@
+"""Sticky port allocation: who has a port keeps it, who has none gets the lowest that nobody holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from reconciler.core.site import PortRule
+
+
+def allocate(rule: PortRule, users: Iterable[str], taken: set[int]) -> Mapping[str, int | None]:
+    """Give each user, in sorted order, the lowest port of the rule's range that is not taken.
+
+    Adds what it gives to `taken`. A user gets None where the range has run out.
+    """
+    given: dict[str, int | None] = {}
+    candidate = rule.base
+    for user in sorted(users):
+        # Everything below the candidate is taken by now, so the search never starts again.
+        while candidate in taken and candidate <= rule.limit:
+            candidate += 1
+        if candidate > rule.limit:
+            given[user] = None
+            continue
+        given[user] = candidate
+        taken.add(candidate)
+    return given
+
+
+def port_number(text: str) -> int | None:
+    """Return the port that an env file's value means, None if it is none (decimal digits, 1 to 65535)."""
+    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:  # noqa: PLR2004 (TCP's last port)
+        return int(text)
+    return None

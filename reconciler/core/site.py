@@ -1,0 +1,399 @@
+"""The site's policy: tiers, the catalogue of services, outputs and guards, read from site.yaml.
+
+A key that the file leaves out keeps the default below; a catalogue that it names (`tiers`,
+`services`, `outputs`) replaces the default one whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.core import names
+from reconciler.core.document import Document, Node, Scalar, Sequence, read_document
+from reconciler.core.document import Mapping as MappingNode
+from reconciler.core.fields import Fields, Rule, is_null, printable, shown
+
+_PORTS_PER_SERVICE = 1000
+_FIRST_PORT, _LAST_PORT = 1024, 65535
+
+
+class ClusterCheck(StrEnum):
+    """Whether a tier's members are compared with the cluster's list of tiers."""
+
+    EXEMPT = "exempt"
+    CHECKED = "checked"
+
+
+class Namespaces(StrEnum):
+    """Whether a tier's members name Kubernetes namespaces."""
+
+    REQUIRED = "required"
+    FORBIDDEN = "forbidden"
+
+
+class OutputKind(StrEnum):
+    """The files generated from the roster for the programs in front of the services."""
+
+    TTYD_USER_MAP = "ttyd-user-map"
+    TTYD_ADMINS = "ttyd-admins"
+    DISPATCH_JSON = "dispatch-json"
+
+    @property
+    def path(self) -> str:
+        """Where the file lies."""
+        return _OUTPUT_PATHS[self]
+
+
+_OUTPUT_PATHS = {
+    OutputKind.TTYD_USER_MAP: "/etc/ttyd-user-map",
+    OutputKind.TTYD_ADMINS: "/etc/ttyd-admins",
+    OutputKind.DISPATCH_JSON: "/etc/t3-serve/dispatch.json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What belonging to a tier means."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    admin: bool = False
+    cluster: ClusterCheck = ClusterCheck.CHECKED
+    namespaces: Namespaces = Namespaces.FORBIDDEN
+
+
+@dataclass(frozen=True, slots=True)
+class PortRule:
+    """Where a service's ports come from: the range `base`..`limit`, kept in `variable` of `env_file`."""
+
+    variable: str
+    base: int
+    limit: int
+    env_file: str
+
+    def path_for(self, user: str) -> str:
+        """Return the env file of one user."""
+        return self.env_file.replace("{user}", user)
+
+    def owner_of(self, file_name: str) -> str | None:
+        """Return whose env file a file of this name would be, None where it is nobody's."""
+        prefix, suffix = self.env_file.rpartition("/")[2].split("{user}")
+        if not file_name.startswith(prefix) or not file_name.endswith(suffix):
+            return None
+        owner = file_name[len(prefix) : len(file_name) - len(suffix)]
+        return owner if names.OS_USER.accepts(owner) else None
+
+    @property
+    def folder(self) -> str:
+        """The folder that holds the env files of all users."""
+        return self.env_file.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service of the catalogue: its template units and, if it listens, its port."""
+
+    name: str
+    units: tuple[str, ...]
+    port: PortRule | None = None
+    route: bool = False
+    enabled: bool = True
+
+    def instances(self, user: str) -> tuple[str, ...]:
+        """Return the units of one user, in the catalogue's order."""
+        return tuple(unit.replace("@.", f"@{user}.") for unit in self.units)
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """How many people one run may cut off by itself."""
+
+    max_cuts: int = 1
+    max_cut_percent: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TierSource:
+    """Where the cluster's map of tiers comes from: a file, or a command and its time limit in seconds."""
+
+    file: str | None = None
+    command: tuple[str, ...] = ()
+    timeout: int = 10
+
+
+_T3 = Service(
+    "t3",
+    ("t3-serve@.service",),
+    PortRule("T3_PORT", 3773, 4772, "/etc/t3-serve/{user}.env"),
+    route=True,
+)
+_PLAYWRIGHT = Service(
+    "playwright",
+    ("playwright-mcp@.service", "playwright-snapshot-refresh@.timer"),
+    PortRule("PLAYWRIGHT_PORT", 8931, 9930, "/etc/t3-serve/playwright-{user}.env"),
+)
+_TIERS = (
+    Tier("admin", ("code-shared", "docker", "sudo"), admin=True, cluster=ClusterCheck.EXEMPT),
+    Tier("power-user"),
+    Tier("namespace-owner", namespaces=Namespaces.REQUIRED),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The policy of one machine. `without_effect` names the settings that this version only checks."""
+
+    shell: str = "/bin/zsh"
+    tiers: Mapping[str, Tier] = field(default_factory=lambda: {tier.name: tier for tier in _TIERS})
+    services: Mapping[str, Service] = field(
+        default_factory=lambda: {service.name: service for service in (_T3, _PLAYWRIGHT)}
+    )
+    outputs: tuple[OutputKind, ...] = tuple(OutputKind)
+    guards: Guards = Guards()
+    k8s_users: TierSource | None = None
+    create_groups: bool = False
+    subids: bool = True
+    settle: int = 5
+    without_effect: tuple[str, ...] = ()
+
+    @property
+    def routed(self) -> Service | None:
+        """The service whose port the route files carry."""
+        return next((service for service in self.services.values() if service.route), None)
+
+
+def template_of(unit: str) -> str:
+    """Return the template of an instance: t3-serve@alice.service comes from t3-serve@.service."""
+    prefix, _, rest = unit.partition("@")
+    return f"{prefix}@.{rest.rpartition('.')[2]}"
+
+
+def parse_site(name: str, data: bytes) -> Site:
+    """Read a site file's bytes; raise `FileRefused` with every problem in it."""
+    document, root = read_document(name, data)
+    if root is None:
+        return Site()
+    if not isinstance(root, MappingNode):
+        document.problem(root.place, "a site file is a mapping, as in 'shell: /bin/bash'")
+        document.refuse_if_wrong()
+        return Site()
+    site = _read_site(Fields(document, "", root))
+    document.refuse_if_wrong()
+    return site
+
+
+def _read_site(fields: Fields) -> Site:
+    default = Site()
+    site = Site(
+        shell=fields.take_text("shell", names.PATH, default.shell),
+        tiers=_tiers(fields, default),
+        services=_services(fields, default),
+        outputs=_outputs(fields, default),
+        guards=_guards(fields),
+        k8s_users=_tier_source(fields),
+        create_groups=fields.take_flag("create_groups", default=default.create_groups),
+        subids=fields.take_flag("subids", default=default.subids),
+        settle=fields.take_number("settle", 0, 300, default.settle),
+        without_effect=_checked_only(fields),
+    )
+    fields.finish()
+    return site
+
+
+def _tiers(fields: Fields, default: Site) -> Mapping[str, Tier]:
+    def read(name: Scalar, node: Node) -> Tier | None:
+        inner = _entry(fields, "tier", names.WORD, name, node)
+        if inner is None:
+            return None
+        tier = Tier(
+            name.text,
+            groups=inner.take_texts("groups", names.GROUP),
+            admin=inner.take_flag("admin", default=False),
+            cluster=ClusterCheck(inner.take_choice("cluster", ClusterCheck, ClusterCheck.CHECKED)),
+            namespaces=Namespaces(inner.take_choice("namespaces", Namespaces, Namespaces.FORBIDDEN)),
+        )
+        inner.finish()
+        return tier
+
+    tiers = fields.take_each("tiers", read)
+    if tiers is None:
+        return default.tiers
+    if not tiers:
+        fields.wrong(fields.place("tiers"), "tiers is empty; at least one tier is needed")
+    return tiers
+
+
+def _services(fields: Fields, default: Site) -> Mapping[str, Service]:
+    services = fields.take_each("services", lambda name, node: _service(fields, name, node))
+    if services is None:
+        return default.services
+    place = fields.place("services")
+    if len([service for service in services.values() if service.route]) > 1:
+        fields.wrong(place, "route: true stands at more than one service; the route files carry one port")
+    owners: dict[str, str] = {}
+    variables: dict[tuple[str, str], str] = {}
+    for service in services.values():
+        for unit in service.units:
+            if (other := owners.setdefault(unit, service.name)) != service.name:
+                fields.wrong(place, f"unit '{unit}' belongs to two services, '{other}' and '{service.name}'")
+        if service.port is not None:
+            key = (service.port.env_file, service.port.variable)
+            if (other := variables.setdefault(key, service.name)) != service.name:
+                fields.wrong(
+                    place,
+                    f"services '{other}' and '{service.name}' keep their ports in one variable of one file;"
+                    " give each a variable of its own",
+                )
+    return services
+
+
+def _service(fields: Fields, name: Scalar, node: Node) -> Service | None:
+    inner = _entry(fields, "service", names.WORD, name, node)
+    if inner is None:
+        return None
+    units = inner.take_texts("units", names.TEMPLATE)
+    if not units and not inner.document.problems:
+        inner.wrong(inner.place("units"), "units is missing or empty; name at least one template unit")
+    service = Service(
+        name.text,
+        units,
+        port=_port_rule(inner),
+        route=inner.take_flag("route", default=False),
+        enabled=inner.take_flag("enabled", default=True),
+    )
+    if service.route and service.port is None:
+        inner.wrong(inner.place("route"), "route: true needs a port")
+    inner.finish()
+    return service
+
+
+def _port_rule(service: Fields) -> PortRule | None:
+    node = service.take_mapping("port")
+    if node is None:
+        return None
+    inner = Fields(service.document, f"{service.subject}: port", node)
+    base = inner.take_number("base", _FIRST_PORT, _LAST_PORT, 0)
+    if inner.value("base") is None:
+        inner.wrong(node.place, f"base is missing; it must be a port from {_FIRST_PORT} to {_LAST_PORT}")
+    last = min(base + _PORTS_PER_SERVICE - 1, _LAST_PORT)
+    rule = PortRule(
+        inner.take_required("variable", names.VARIABLE),
+        base,
+        inner.take_number("limit", max(base, _FIRST_PORT), _LAST_PORT, last),
+        inner.take_required("env_file", names.ENV_FILE),
+    )
+    inner.finish()
+    return rule if rule.env_file and rule.variable and rule.base else None
+
+
+def _outputs(fields: Fields, default: Site) -> tuple[OutputKind, ...]:
+    node = fields.value("outputs")
+    if node is None:
+        return default.outputs
+    words = "one of " + ", ".join(OutputKind)
+    pattern = re.compile("|".join(OutputKind))
+    return tuple(OutputKind(text) for text in fields.take_texts("outputs", Rule(pattern, words)))
+
+
+def _guards(fields: Fields) -> Guards:
+    node = fields.take_mapping("guards")
+    if node is None:
+        return Guards()
+    inner = Fields(fields.document, "guards", node)
+    guards = Guards(
+        inner.take_number("max_cuts", 0, 100_000, Guards.max_cuts),
+        inner.take_number("max_cut_percent", 0, 100, Guards.max_cut_percent),
+    )
+    inner.finish()
+    return guards
+
+
+def _tier_source(fields: Fields) -> TierSource | None:
+    node = fields.take_mapping("k8s_users")
+    if node is None:
+        return None
+    inner = Fields(fields.document, "k8s_users", node)
+    file = inner.take_text("file", names.PATH) or None
+    command = _command(inner)
+    timeout = inner.take_number("timeout", 1, 300, TierSource.timeout)
+    if (file is None) == (not command):
+        inner.wrong(node.place, "name either a file or a command")
+    inner.finish()
+    return TierSource(file, command, timeout)
+
+
+def _command(fields: Fields) -> tuple[str, ...]:
+    """Read an argument list; an argument may stand in it twice, the program is an absolute path."""
+    arguments = tuple(
+        fields.text_of("an argument of command", node, names.TEXT, "") for node in fields.take_list("command")
+    )
+    if arguments and not arguments[0].startswith("/"):
+        fields.wrong(fields.place("command"), "command must start with the absolute path of a program")
+    return arguments
+
+
+def _checked_only(fields: Fields) -> tuple[str, ...]:
+    """Check the settings of parts that this version does not have; return those that are in use."""
+    used = [*_flat(fields, "code", ("infra_url", "branch", "repo_base"))]
+    used += _flat(fields, "playwright", ("snapshot_url", "token_file"))
+    if fields.take_each("hooks", lambda name, node: _hook(fields, name, node)):
+        used.append("hooks")
+    if fields.take_each("legacy_units", lambda name, node: _legacy(fields.document, name, node)):
+        used.append("legacy_units")
+    node = fields.value("metrics")
+    if node is not None and not is_null(node):
+        fields.text_of("metrics", node, names.PATH, "")
+        used.append("metrics")
+    return tuple(used)
+
+
+def _flat(fields: Fields, key: str, allowed: tuple[str, ...]) -> list[str]:
+    node = fields.take_mapping(key)
+    if node is None:
+        return []
+    inner = Fields(fields.document, key, node)
+    used = []
+    for name in allowed:
+        value = inner.value(name)
+        if value is not None and not is_null(value):
+            inner.text_of(name, value, names.TEXT, "")
+            used.append(f"{key}.{name}")
+    inner.finish()
+    return used
+
+
+def _hook(fields: Fields, name: Scalar, node: Node) -> bool | None:
+    inner = _entry(fields, "hook", names.WORD, name, node)
+    if inner is None:
+        return None
+    if not _command(inner):
+        inner.wrong(node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']")
+    inner.take_number("timeout", 1, 3600, 30)
+    inner.finish()
+    return True
+
+
+def _legacy(document: Document, name: Scalar, node: Node) -> bool | None:
+    subject = f"legacy_units of '{printable(name.text)}'"
+    if not isinstance(node, Sequence):
+        document.problem(node.place, f"{subject} is {shown(node)}; it must be a list of units")
+        return None
+    for item in node.items:
+        if not (isinstance(item, Scalar) and item.kind == "str" and names.UNIT.accepts(item.text)):
+            document.problem(item.place, f"{subject}: {shown(item)} is not {names.UNIT.words}")
+    return True
+
+
+def _entry(fields: Fields, what: str, rule: Rule, name: Scalar, node: Node) -> Fields | None:
+    """Open one named entry of a catalogue, such as a tier; None, and a problem, if it is not one."""
+    subject = f"{what} '{printable(name.text)}'"
+    if name.kind != "str" or not rule.accepts(name.text):
+        fields.document.problem(name.place, f"{subject}: the name must be {rule.words}")
+        return None
+    if not isinstance(node, MappingNode):
+        fields.document.problem(node.place, f"{subject} is {shown(node)}; it must be a mapping, as in {{}}")
+        return None
+    return Fields(fields.document, subject, node)

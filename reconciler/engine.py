@@ -1,0 +1,173 @@
+"""One run: look, plan, guard, apply, look again.
+
+The engine is level-triggered. It repeats until a look at the host asks for nothing that has not
+been tried, and whether a change worked is decided by that look, not by an exit code. It is given
+everything that touches the world: how to load the files, how to look, the executor, the clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
+
+from reconciler.core.actions import Action, Key, Phase, RunUnit, WriteOutput, WritePort
+from reconciler.core.desired import Desired, desire
+from reconciler.core.guard import guard
+from reconciler.core.observed import Observed
+from reconciler.core.outcome import Executor, Outcome, Status
+from reconciler.core.plan import Plan, make_plan
+from reconciler.errors import RosterdError
+from reconciler.inputs import Inputs
+
+MAX_PASSES = 3
+
+
+class Host(Protocol):
+    """Looks at the host."""
+
+    def observe(self, desired: Desired) -> Observed:
+        """Return what is there of all that `desired` touches."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run is given. `load` reads and checks the files, `digest` only tells whether they changed."""
+
+    load: Callable[[], Inputs]
+    digest: Callable[[], str]
+    host: Host
+    executor: Executor
+    sleep: Callable[[float], None]
+    planned: Callable[[Plan], None]
+    ended: Callable[[Outcome], None]
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did. `people` are on the roster; `plan` is the last one made, after the last look.
+
+    `unmet` are changes that did not take effect although nothing failed. `stopped` is set where the run could
+    not go on after it had begun: a file edited meanwhile is refused, or a further look failed.
+    """
+
+    people: int
+    plan: Plan
+    outcomes: list[Outcome] = field(default_factory=list)
+    unmet: list[Action] = field(default_factory=list)
+    stopped: RosterdError | None = None
+
+    def count(self, status: Status) -> int:
+        """Return how many actions ended this way."""
+        return sum(outcome.status is status for outcome in self.outcomes)
+
+    @property
+    def has_problems(self) -> bool:
+        """Whether something failed, did not take effect, or stands in the way."""
+        return bool(self.unmet) or self.plan.has_problems or self.count(Status.FAILED) > 0
+
+
+def look(host: Host, inputs: Inputs, allow_cuts: int | None) -> Plan:
+    """Look at the host once and return the plan as the guards let it through."""
+    desired = desire(inputs.roster, inputs.site)
+    observed = host.observe(desired)
+    return guard(make_plan(desired, observed), inputs.site.guards, allow_cuts)
+
+
+def reconcile(surroundings: Surroundings, allow_cuts: int | None = None) -> Report:
+    """Make the host agree with the files. Raises `RosterdError` where nothing could be begun."""
+    inputs = surroundings.load()
+    plan = look(surroundings.host, inputs, allow_cuts)
+    report = Report(len(inputs.roster.users), plan)
+    try:
+        _repeat(surroundings, inputs, allow_cuts, report)
+    except RosterdError as error:
+        report.stopped = error
+    return report
+
+
+def _repeat(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
+    """Converge, and again while the files were edited meanwhile, a few times at most."""
+    for passes_left in reversed(range(MAX_PASSES)):
+        _converge(surroundings, inputs, allow_cuts, report)
+        # systemd drops a path unit's trigger that comes while the service runs.
+        if not passes_left or surroundings.digest() == inputs.digest:
+            break
+        inputs = surroundings.load()
+        report.people = len(inputs.roster.users)
+        report.plan = look(surroundings.host, inputs, allow_cuts)
+
+
+def _converge(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
+    """Apply plan after plan until one asks for nothing new. Most runs need two looks."""
+    run = _Applying(surroundings, report)
+    for _ in range(MAX_PASSES):
+        untried = run.untried(report.plan)
+        if not untried:
+            break
+        surroundings.planned(report.plan)
+        run.apply(untried)
+        if any(isinstance(action, RunUnit) and action.start for action in untried):
+            surroundings.sleep(inputs.site.settle)
+        report.plan = look(surroundings.host, inputs, allow_cuts)
+    report.unmet = run.unmet(report.plan)
+
+
+class _Applying:
+    """Applies plans phase by phase, and remembers what was tried and what failed."""
+
+    def __init__(self, surroundings: Surroundings, report: Report) -> None:
+        self._surroundings = surroundings
+        self._report = report
+        self._tried: set[Action] = set()
+        self._failed: set[Key] = set()
+        self._unmapped: set[str] = set()
+
+    def untried(self, plan: Plan) -> list[Action]:
+        """Return the plan's actions that this run has not tried yet."""
+        reduced = (self._for_failed(action, plan) for action in plan.actions)
+        return [action for action in reduced if action is not None and action not in self._tried]
+
+    def unmet(self, plan: Plan) -> list[Action]:
+        """Return what a look asks for although it was tried and did not fail."""
+        failed = {outcome.action for outcome in self._report.outcomes if outcome.status is not Status.DONE}
+        reduced = (self._for_failed(action, plan) for action in plan.actions)
+        return [action for action in reduced if action is not None and action not in failed]
+
+    def apply(self, actions: Iterable[Action]) -> None:
+        """Carry out actions in the order of their phases."""
+        for _, group in groupby(actions, key=lambda action: action.phase):
+            # Reduced again: somebody may have failed in a phase before.
+            batch = [self._for_failed(action, self._report.plan) for action in group]
+            possible = list(self._possible(action for action in batch if action is not None))
+            self._tried.update(possible)
+            for outcome in self._surroundings.executor.apply(possible):
+                self._note(outcome)
+
+    def _possible(self, actions: Iterable[Action]) -> Iterator[Action]:
+        for action in actions:
+            if blocker := self._blocker(action.key):
+                self._tried.add(action)
+                self._note(Outcome(action, Status.SKIPPED, f"{' '.join(blocker)} failed before"))
+            else:
+                yield action
+
+    def _blocker(self, key: Key) -> Key | None:
+        return next((key[:size] for size in range(1, len(key) + 1) if key[:size] in self._failed), None)
+
+    def _note(self, outcome: Outcome) -> None:
+        self._report.outcomes.append(outcome)
+        if outcome.status is Status.FAILED:
+            self._failed.add(outcome.action.key)
+            if len(outcome.action.key) == 1 or isinstance(outcome.action, WritePort):
+                self._unmapped.add(outcome.action.key[0])
+        self._surroundings.ended(outcome)
+
+    def _for_failed(self, action: Action, plan: Plan) -> Action | None:
+        """Leave the map lines of people whose account or port failed as they are."""
+        if not isinstance(action, WriteOutput) or action.phase is Phase.UNMAP:
+            return action
+        reduced = action.keeping(self._unmapped, dict(plan.routed_ports))
+        return reduced if reduced.needed else None

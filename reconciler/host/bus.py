@@ -1,0 +1,249 @@
+"""The one place that speaks D-Bus: systemd's manager, through pydbus.
+
+pydbus has no default timeout, its connection kills the process when the bus goes away, and its
+proxy introspects each time it is made. So: every call names its timeout, the connection is told not to
+exit, one proxy is kept, and after the first call without an answer no further one is tried.
+
+Interface: org.freedesktop.systemd1(5). gi and pydbus are imported when a bus is first needed; they
+take longer to load than the rest of the program.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+from reconciler.core.observed import UnitState
+from reconciler.errors import StepFailed
+
+_NAME = "org.freedesktop.systemd1"
+_PATH = "/org/freedesktop/systemd1"
+_MANAGER = "org.freedesktop.systemd1.Manager"
+_CONNECT_SECONDS = 5.0
+_CALL_SECONDS = 15.0
+# A reload of the manager runs every generator.
+_RELOAD_SECONDS = 90.0
+# dbus-daemon lets a connection wait for 128 replies at once (max_replies_per_connection).
+_IN_FLIGHT = 100
+
+
+class Job(StrEnum):
+    """The methods of the manager that queue a job for one unit."""
+
+    START = "StartUnit"
+    STOP = "StopUnit"
+
+
+class BusUnavailable(StepFailed):
+    """The system bus, or systemd on it, does not answer."""
+
+
+class Systemd:
+    """A connection to the service manager, made at the first call."""
+
+    def __init__(self) -> None:
+        """Connect to nothing yet."""
+        self._bus: Any = None
+        self._manager: Any = None
+        self._dead: str | None = None
+        self._results: dict[str, str] = {}
+
+    def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
+        """Return the loaded units whose names match, in one call. Raises `BusUnavailable`."""
+        rows = self._call("ListUnitsByPatterns", [], list(patterns))
+        return {row[0]: UnitState(row[3], row[4]) for row in rows}
+
+    def enable(self, units: Iterable[str]) -> bool:
+        """Enable unit files; return whether a link was made."""
+        _, changes = self._call("EnableUnitFiles", list(units), False, False)
+        return bool(changes)
+
+    def disable(self, units: Iterable[str]) -> bool:
+        """Disable unit files; return whether a link was removed."""
+        return bool(self._call("DisableUnitFiles", list(units), False))
+
+    def reload(self) -> None:
+        """Let systemd read its unit files again."""
+        self._call("Reload", timeout=_RELOAD_SECONDS)
+
+    def reset_failed(self, unit: str) -> None:
+        """Clear a unit's failed state and its start limit."""
+        self._call("ResetFailedUnit", unit)
+
+    def run_jobs(self, job: Job, units: Iterable[str], seconds: float) -> dict[str, str]:
+        """Queue one job for each unit, all in flight at once, and wait for them together.
+
+        Returns for each unit the job's result as JobRemoved has it ("done", "failed", …), the error
+        text if it could not be queued, or "timeout" if it had not ended after `seconds`.
+        """
+        self._connect()
+        waiting = _Jobs(self, job, units)
+        deadline = time.monotonic() + seconds
+        waiting.send_more()
+        while not waiting.done and time.monotonic() < deadline and self._dead is None:
+            self._iterate(0.5)
+        return waiting.outcome()
+
+    def result_of(self, path: str) -> str | None:
+        """Return the result of a job that has ended."""
+        return self._results.get(path)
+
+    def queue(self, job: Job, unit: str, answered: Callable[[str | None, str], None]) -> None:
+        """Send one request without waiting; `answered` gets the job's path, or None and the error."""
+        from gi.repository import Gio, GLib  # noqa: PLC0415 (see the module's docstring)
+
+        def reply(connection: Any, result: Any) -> None:  # noqa: ANN401 (GObjects have no static types)
+            try:
+                (path,) = connection.call_finish(result).unpack()
+            except GLib.Error as error:
+                answered(None, self._explain(error))
+            else:
+                answered(path, "")
+
+        self._bus.con.call(
+            _NAME,
+            _PATH,
+            _MANAGER,
+            job.value,
+            GLib.Variant("(ss)", (unit, "replace")),
+            GLib.VariantType.new("(o)"),
+            Gio.DBusCallFlags.NONE,
+            int(_CALL_SECONDS * 1000),
+            None,
+            reply,
+        )
+
+    def _call(self, method: str, *arguments: object, timeout: float = _CALL_SECONDS) -> Any:  # noqa: ANN401
+        self._connect()
+        from gi.repository import GLib  # noqa: PLC0415 (as above)
+
+        try:
+            return getattr(self._manager, method)(*arguments, timeout=timeout)
+        except GLib.Error as error:
+            why = self._explain(error)
+            if self._dead is not None:
+                raise BusUnavailable(self._dead) from error
+            raise StepFailed(f"systemd {method}: {why}") from error
+
+    def _connect(self) -> None:
+        if self._dead is not None:
+            raise BusUnavailable(self._dead)
+        if self._manager is not None:
+            return
+        from gi.repository import GLib  # noqa: PLC0415 (as above)
+        from pydbus.bus import Bus  # noqa: PLC0415
+
+        try:
+            connection = _open_system_bus()
+            connection.set_exit_on_close(False)  # noqa: FBT003 (GLib takes no keywords)
+            self._bus = Bus(connection)
+            proxy = self._bus.get(_NAME, _PATH, timeout=_CALL_SECONDS)
+            self._manager = proxy[_MANAGER]
+            self._manager.Subscribe(timeout=_CALL_SECONDS)
+            self._bus.subscribe(
+                sender=_NAME, iface=_MANAGER, signal="JobRemoved", object=_PATH, signal_fired=self._job_removed
+            )
+        except (GLib.Error, TimeoutError) as error:
+            self._dead = f"the system bus or systemd does not answer ({_words(error)})"
+            raise BusUnavailable(self._dead) from error
+
+    def _job_removed(self, _sender: str, _object: str, _iface: str, _signal: str, params: Any) -> None:  # noqa: ANN401
+        _, path, _, result = params
+        self._results[path] = result
+
+    def _explain(self, error: Any) -> str:  # noqa: ANN401 (a GLib.Error)
+        """Return the words of an error; one that means "no answer" ends the use of this connection."""
+        from gi.repository import Gio  # noqa: PLC0415 (as above)
+
+        silent = (
+            error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
+            or error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CLOSED)
+            or Gio.DBusError.get_remote_error(error)
+            in ("org.freedesktop.DBus.Error.NoReply", "org.freedesktop.DBus.Error.Disconnected")
+        )
+        if silent:
+            self._dead = f"the system bus or systemd does not answer ({_words(error)})"
+        return _words(error)
+
+    def _iterate(self, seconds: float) -> None:
+        """Let replies and signals come in until something did, or `seconds` have passed."""
+        from gi.repository import GLib  # noqa: PLC0415 (as above)
+
+        context = GLib.MainContext.default()
+        timer = GLib.timeout_source_new(int(seconds * 1000))
+        timer.set_callback(lambda *_: False)
+        timer.attach(context)
+        context.iteration(True)  # noqa: FBT003 (GLib takes no keywords)
+        timer.destroy()
+
+
+class _Jobs:
+    """The jobs of one batch: what is still to send, what awaits a reply, what awaits its end."""
+
+    def __init__(self, systemd: Systemd, job: Job, units: Iterable[str]) -> None:
+        self._systemd = systemd
+        self._job = job
+        self._unsent = deque(units)
+        self._unanswered: set[str] = set()
+        self._queued: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+
+    @property
+    def done(self) -> bool:
+        """Whether every job has been refused or has ended."""
+        return (
+            not self._unsent
+            and not self._unanswered
+            and all(self._systemd.result_of(path) for path in self._queued.values())
+        )
+
+    def send_more(self) -> None:
+        """Send as many requests as may await their reply."""
+        while self._unsent and len(self._unanswered) < _IN_FLIGHT:
+            unit = self._unsent.popleft()
+            self._unanswered.add(unit)
+            self._systemd.queue(self._job, unit, lambda path, error, unit=unit: self._note(unit, path, error))
+
+    def outcome(self) -> dict[str, str]:
+        """Return what became of each unit's job."""
+        ended = {unit: self._systemd.result_of(path) or "timeout" for unit, path in self._queued.items()}
+        return ended | self._refused | dict.fromkeys([*self._unsent, *self._unanswered], "timeout")
+
+    def _note(self, unit: str, path: str | None, error: str) -> None:
+        self._unanswered.discard(unit)
+        if path is None:
+            self._refused[unit] = error
+        else:
+            self._queued[unit] = path
+        self.send_more()
+
+
+def _open_system_bus() -> Any:  # noqa: ANN401 (a Gio.DBusConnection)
+    """Connect to the system bus. A frozen bus accepts the socket and then says nothing, so this waits
+    for the greeting with a timeout, which neither pydbus nor g_bus_get_sync(3) does.
+    """
+    from gi.repository import Gio, GLib  # noqa: PLC0415 (see the module's docstring)
+
+    answer: list[Any] = []
+    cancel = Gio.Cancellable()
+    Gio.bus_get(Gio.BusType.SYSTEM, cancel, lambda _source, result: answer.append(result))
+    context = GLib.MainContext.default()
+    expired: list[bool] = []
+    timer = GLib.timeout_source_new(int(_CONNECT_SECONDS * 1000))
+    timer.set_callback(lambda *_: expired.append(True))
+    timer.attach(context)
+    while not answer and not expired:
+        context.iteration(True)  # noqa: FBT003 (GLib takes no keywords)
+    timer.destroy()
+    if not answer:
+        cancel.cancel()
+        raise TimeoutError(f"no greeting within {_CONNECT_SECONDS:.0f} s")
+    return Gio.bus_get_finish(answer[0])
+
+
+def _words(error: Any) -> str:  # noqa: ANN401 (a GLib.Error or a TimeoutError)
+    message = str(getattr(error, "message", error))
+    return message.removeprefix("GDBus.Error:").strip()

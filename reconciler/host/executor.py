@@ -1,0 +1,236 @@
+"""Carries out actions on this machine: system tools for accounts, D-Bus for units, files by rename."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import assert_never
+
+from reconciler.core.actions import (
+    Action,
+    AddSubids,
+    AddToGroups,
+    Adopt,
+    CompleteGroup,
+    CompleteShadow,
+    ConfirmAccount,
+    CreateAccount,
+    CreateGroup,
+    FillSkel,
+    HaltUnit,
+    MakeHome,
+    RemoveGhost,
+    RunUnit,
+    SetHomeMode,
+    WriteOutput,
+    WritePort,
+)
+from reconciler.core.envfile import with_assignment
+from reconciler.core.outcome import Outcome, Status
+from reconciler.errors import AccountFilesLocked, StepFailed
+from reconciler.host import files
+from reconciler.host.bus import BusUnavailable, Job, Systemd
+from reconciler.host.process import RunAs, run
+from reconciler.host.scan_accounts import scan_passwd
+from reconciler.host.state import State
+
+# shadow-utils waits 15 s for the lock of passwd before it gives up (lckpwdf(3)).
+_TOOL_SECONDS = 60.0
+# A unit's own TimeoutStartSec= is 90 s unless it says otherwise (systemd-system.conf(5)).
+_JOB_SECONDS = 100.0
+_ENV_MODE = 0o600
+_MAP_MODE = 0o644
+
+
+class HostExecutor:
+    """Changes this machine. Needs root."""
+
+    def __init__(self, systemd: Systemd, state: State) -> None:
+        """Use this connection for units and these records for accounts being created."""
+        self._systemd = systemd
+        self._state = state
+        self._locked: AccountFilesLocked | None = None
+
+    def apply(self, actions: Sequence[Action]) -> Iterator[Outcome]:
+        """Carry out one phase. Units go in batches, everything else one after the other."""
+        halts = [action for action in actions if isinstance(action, HaltUnit)]
+        runs = [action for action in actions if isinstance(action, RunUnit)]
+        for action in actions:
+            if not isinstance(action, HaltUnit | RunUnit):
+                yield self._attempt(action)
+        if halts:
+            yield from self._halt(halts)
+        if runs:
+            yield from self._run(runs)
+
+    def _attempt(self, action: Action) -> Outcome:
+        try:
+            self._carry_out(action)
+        except StepFailed as error:
+            return Outcome(action, Status.FAILED, str(error))
+        return Outcome(action)
+
+    def _carry_out(self, action: Action) -> None:  # noqa: C901, PLR0912 (one arm for each member of the union)
+        match action:
+            case RemoveGhost():
+                self._tool("gpasswd", "--delete", action.user, action.group)
+            case CreateGroup():
+                self._tool("groupadd", "--system", "--", action.group)
+            case CreateAccount():
+                self._create_account(action)
+            case Adopt():
+                self._tool("gpasswd", "--add", action.user, action.group)
+            case CompleteGroup():
+                self._tool("groupadd", "--gid", str(action.gid), "--", action.user)
+            case CompleteShadow():
+                # Not --lock: without a shadow line that would put the ! into passwd itself.
+                self._tool("usermod", "--password", "!", "--", action.user)
+            case AddSubids():
+                self._add_subids(action)
+            case MakeHome():
+                if action.remove_empty:
+                    files.remove_empty_folder(Path(action.home))
+                self._tool("mkhomedir_helper", action.user, "0077")
+            case SetHomeMode():
+                self._as_user(action.user, "chmod", "0700", "--", action.home)
+            case FillSkel():
+                self._fill_skel(action)
+            case AddToGroups():
+                for group in action.groups:
+                    self._tool("gpasswd", "--add", action.user, group)
+            case WritePort():
+                self._write_port(action)
+            case WriteOutput():
+                files.replace_file(Path(action.output.path), action.text.encode(), _MAP_MODE)
+            case ConfirmAccount():
+                self._state.remove_intent(action.user)
+            case RunUnit() | HaltUnit():
+                raise AssertionError("units are carried out in batches")
+            case _:
+                assert_never(action)
+
+    def _create_account(self, action: CreateAccount) -> None:
+        self._state.save_intent(action.user, action.uid)
+        if not action.group_exists:
+            self._tool("groupadd", "--gid", str(action.uid), "--", action.user)
+        subids = () if action.subids else ("--key", "SUB_UID_COUNT=0", "--key", "SUB_GID_COUNT=0")
+        self._tool(
+            *("useradd", "--uid", str(action.uid), "--gid", action.user),
+            *("--home-dir", action.home, "--create-home", "--shell", action.shell),
+            # Debian 12's login.defs sets no HOME_MODE; homes would be readable by everybody.
+            *("--key", "HOME_MODE=0700", *subids),
+            *("--groups", ",".join(action.groups), "--", action.user),
+        )
+
+    def _add_subids(self, action: AddSubids) -> None:
+        spans = []
+        if action.uids:
+            spans += ["--add-subuids", f"{action.uids[0]}-{action.uids[1]}"]
+        if action.gids:
+            spans += ["--add-subgids", f"{action.gids[0]}-{action.gids[1]}"]
+        self._tool("usermod", *spans, "--", action.user)
+
+    def _fill_skel(self, action: FillSkel) -> None:
+        # Without the old file first: an interrupted useradd leaves entries that root still owns, and
+        # the owner of the folder may replace but not write those.
+        copy = ("cp", "--parents", "--no-dereference", "--remove-destination", "--preserve=mode")
+        self._as_user(action.user, *copy, "--", *action.entries, action.home, cwd="/etc/skel")
+
+    def _write_port(self, action: WritePort) -> None:
+        path = Path(action.path)
+        try:
+            before = files.read_bytes(path) or b""
+        except OSError as error:
+            raise StepFailed(f"{path} cannot be read: {error.strerror}") from error
+        files.replace_file(path, with_assignment(before, action.variable, str(action.port)), _ENV_MODE)
+
+    def _tool(self, *argv: str) -> None:
+        """Run one of shadow-utils; after the first that finds its files locked, no further one waits."""
+        if self._locked is not None:
+            raise self._locked
+        finished = run(argv, timeout=_TOOL_SECONDS)
+        if finished.code == 0:
+            return
+        if "lock" in finished.err and "try again later" in finished.err:
+            self._locked = AccountFilesLocked(
+                f"{finished.complaint} (a leftover /etc/passwd.lock or a running vipw or passwd holds it)"
+            )
+            raise self._locked
+        raise StepFailed(finished.complaint)
+
+    def _as_user(self, user: str, *argv: str, cwd: str | None = None) -> None:
+        """Run a program as the user: in a home root does nothing itself."""
+        account = scan_passwd(Path("/etc/passwd")).get(user)
+        if account is None or account.uid == 0:
+            raise StepFailed(f"{user} has no account to run {argv[0]} as")
+        finished = run(argv, timeout=_TOOL_SECONDS, run_as=RunAs(account.uid, account.gid, account.home), cwd=cwd)
+        if finished.code != 0:
+            raise StepFailed(finished.complaint)
+
+    def _halt(self, actions: list[HaltUnit]) -> Iterator[Outcome]:
+        """Stop, then disable in one call: a unit that could not be stopped stays enabled, and is seen."""
+        results = self._jobs(Job.STOP, [action.unit for action in actions if action.stop])
+        failed = {unit: f"stop job: {why}" for unit, why in results.items() if why != "done"}
+        disabling = [action.unit for action in actions if action.disable and action.unit not in failed]
+        failed |= self._change_links(disabling, self._systemd.disable)
+        yield from _outcomes(actions, failed)
+
+    def _run(self, actions: list[RunUnit]) -> Iterator[Outcome]:
+        """Enable all in one call, reload once if a link was made, then start all at once."""
+        failed = self._change_links([action.unit for action in actions if action.enable], self._systemd.enable)
+        starting = [action for action in actions if action.start and action.unit not in failed]
+        broken = [action.unit for action in starting if action.before == "failed"]
+        failed |= self._guarded(broken, self._systemd.reset_failed)
+        results = self._jobs(Job.START, [action.unit for action in starting if action.unit not in failed])
+        failed |= {unit: f"start job: {why}" for unit, why in results.items() if why != "done"}
+        yield from _outcomes(actions, failed)
+
+    def _jobs(self, job: Job, units: list[str]) -> dict[str, str]:
+        if not units:
+            return {}
+        try:
+            return self._systemd.run_jobs(job, units, _JOB_SECONDS)
+        except StepFailed as error:
+            return dict.fromkeys(units, str(error))
+
+    def _change_links(self, units: list[str], change: Callable[[list[str]], bool]) -> dict[str, str]:
+        """Enable or disable in one call, and reload once if that changed anything.
+
+        systemd refuses the whole list for one bad unit, so then each is tried alone, and only the
+        bad one fails.
+        """
+        if not units:
+            return {}
+        try:
+            changed, failed = change(units), {}
+        except BusUnavailable as error:
+            return dict.fromkeys(units, str(error))
+        except StepFailed:
+            failed = self._guarded(units, lambda unit: change([unit]))
+            changed = len(failed) < len(units)
+        if changed:
+            failed |= dict.fromkeys(units, why) if (why := self._reload()) else {}
+        return failed
+
+    def _reload(self) -> str:
+        try:
+            self._systemd.reload()
+        except StepFailed as error:
+            return str(error)
+        return ""
+
+    def _guarded(self, units: list[str], call: Callable[[str], object]) -> dict[str, str]:
+        """Call for each unit; return the reasons of those that failed."""
+        failed = {}
+        for unit in units:
+            try:
+                call(unit)
+            except StepFailed as error:
+                failed[unit] = str(error)
+        return failed
+
+
+def _outcomes(actions: Iterable[RunUnit | HaltUnit], failed: Mapping[str, str]) -> Iterator[Outcome]:
+    for action in actions:
+        why = failed.get(action.unit)
+        yield Outcome(action) if why is None else Outcome(action, Status.FAILED, f"{action.unit}: {why}")

@@ -1,0 +1,113 @@
+"""The one place that writes files: whole, durable, and never through a link.
+
+A file is written under a temporary name beside its place, fsynced, renamed, and the folder is
+fsynced; a reader sees the old text or the new one, also after a power cut. Only root's own folders
+(/etc, /var/lib/rosterd, /run/rosterd) are written to, never a home.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.errors import StepFailed
+
+MAX_READ = 16 * 1024 * 1024
+_TEMPORARY = ".rosterd-new"
+
+
+def read_bytes(path: Path, limit: int = MAX_READ) -> bytes | None:
+    """Return the content of a regular file, None where there is none.
+
+    Never waits on a FIFO and never follows a link in the last part of the path. Raises OSError for
+    everything else, a file over `limit` bytes included.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "is not a regular file", str(path))
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise OSError(0, f"is larger than {limit} bytes", str(path))
+    return data
+
+
+def replace_file(path: Path, data: bytes, mode: int) -> None:
+    """Put `data` at `path`, owned by the caller, with exactly this mode. Makes the folder if needed.
+
+    Raises `StepFailed` naming the file; what was there before is then still there.
+    """
+    try:
+        _make_folder(path.parent)
+        with _open_folder(path.parent) as folder:
+            temporary = f".{path.name}{_TEMPORARY}"
+            _remove(temporary, folder)  # left by a run that was killed here
+            try:
+                _write_new(temporary, data, mode, folder)
+                os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            except OSError:
+                _remove(temporary, folder)
+                raise
+            os.fsync(folder)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be written: {error.strerror}") from error
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file durably; fine if it is gone already. Raises `StepFailed` naming it."""
+    try:
+        with _open_folder(path.parent) as folder:
+            _remove(path.name, folder)
+            os.fsync(folder)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder that has nothing in it. Raises `StepFailed` if it has, or is no folder."""
+    try:
+        path.rmdir()
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def _make_folder(path: Path) -> None:
+    """Make one folder, 0755, and see its name on disk; the folder above must exist."""
+    try:
+        path.mkdir(mode=0o755)
+    except FileExistsError:
+        return
+    with _open_folder(path.parent) as parent:
+        os.fsync(parent)
+
+
+@contextmanager
+def _open_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_new(name: str, data: bytes, mode: int, folder: int) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fchmod(descriptor, mode)  # the mode given to open() is subject to the umask
+        os.fsync(descriptor)
+
+
+def _remove(name: str, folder: int) -> None:
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,46 @@
+"""One run at a time: an exclusive flock(2) on a file below /run/rosterd."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from reconciler.errors import LockBusy, ScanFailed
+
+DEFAULT_PATH = Path("/run/rosterd/lock")
+_PAUSE = 0.1
+
+
+@contextmanager
+def exclusive(wait: float, path: Path = DEFAULT_PATH) -> Iterator[None]:
+    """Hold the lock, waiting for it `wait` seconds at most; raises `LockBusy` then.
+
+    The lock goes with the process, however it ends; children do not inherit it.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise ScanFailed(f"{path}: {error.strerror}; only root can change this machine") from error
+    try:
+        _acquire(descriptor, wait, path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, wait: float, path: Path) -> None:
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockBusy(f"another run holds {path}; waited {wait:.0f} s (who: fuser {path})") from None
+            time.sleep(_PAUSE)
+        else:
+            return

@@ -1,0 +1,84 @@
+"""The one place that starts processes: an argument list, a fixed environment, and an end.
+
+No shell. Standard input is closed or a given text, the locale is C so that messages can be told
+apart, and a child that outlives its time is killed together with all that it started.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.errors import StepFailed
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_TOLD = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A process that ended by itself, with what it wrote."""
+
+    argv: tuple[str, ...]
+    code: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """What it was, how it ended, and what it said, on one line."""
+        said = " ".join((self.err or self.out).split())[:_TOLD] or "and said nothing"
+        return f"{Path(self.argv[0]).name} exited {self.code}: {said}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """The ids that a child drops to before it starts its program."""
+
+    uid: int
+    gid: int
+    home: str
+
+
+def run(
+    argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd: str | None = None
+) -> Finished:
+    """Run a program to its end, `timeout` seconds at most.
+
+    Raises `StepFailed` if it cannot be started or does not end in time; any exit code is returned.
+    """
+    environment = _ENVIRONMENT | ({"HOME": run_as.home} if run_as else {})
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            cwd=cwd or "/",
+            start_new_session=True,
+            umask=0o022 if run_as is None else 0o077,
+            user=run_as.uid if run_as else None,
+            group=run_as.gid if run_as else None,
+            extra_groups=[] if run_as else None,
+        )
+    except OSError as error:
+        raise StepFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
+    try:
+        out, err = child.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
+    finally:
+        _end(child)
+    return Finished(tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the child's session, whichever way its run ended, and collect it."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()

@@ -1,0 +1,108 @@
+"""Looks at the whole host once: every scanner, one `Observed`.
+
+As root whatever cannot be read stops the run. Without root it is left as unknown and named in
+`unseen`, so that a dry run shows what it can.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from reconciler.core.desired import Desired
+from reconciler.core.observed import EnvFile, Listener, Observed
+from reconciler.core.plan_accounts import managed_accounts
+from reconciler.core.ports import port_number
+from reconciler.core.site import PortRule, template_of
+from reconciler.errors import ScanFailed
+from reconciler.host import scan_accounts, scan_files, scan_ports, scan_units
+from reconciler.host.bus import Systemd
+from reconciler.host.state import State
+
+_T = TypeVar("_T")
+_ETC = Path("/etc")
+_SKEL = _ETC / "skel"
+
+
+def system_names(etc: Path = _ETC) -> frozenset[str]:
+    """Return the names that belong to the host: accounts below UID_MIN, and groups below it."""
+    accounts = scan_accounts.scan_passwd(etc / "passwd").values()
+    groups = scan_accounts.scan_group(etc / "group").values()
+    first = scan_accounts.scan_limits(etc / "login.defs").uid_min
+    names = {account.name for account in accounts if account.uid < first}
+    return frozenset(names | {group.name for group in groups if group.gid < first})
+
+
+class Scanner:
+    """Looks at this machine. It reads, and has nothing to change anything with."""
+
+    def __init__(self, systemd: Systemd, state: State) -> None:
+        """Ask `systemd` for units and `state` for the records of accounts being created."""
+        self._systemd = systemd
+        self._state = state
+        self._unseen: list[str] = []
+
+    def observe(self, desired: Desired) -> Observed:
+        """Return what is there of all that `desired` touches. Raises `ScanFailed`."""
+        self._unseen = []
+        accounts = scan_accounts.scan_passwd(_ETC / "passwd")
+        env_files = self._see(lambda: scan_files.scan_env_files(desired.services.values()), "the env files")
+        seen = Observed(
+            accounts=accounts,
+            groups=scan_accounts.scan_group(_ETC / "group"),
+            limits=scan_accounts.scan_limits(_ETC / "login.defs"),
+            shadow=self._see(lambda: scan_accounts.scan_shadow(_ETC / "shadow"), "shadow lines"),
+            subuids=scan_accounts.scan_subids(_ETC / "subuid"),
+            subgids=scan_accounts.scan_subids(_ETC / "subgid"),
+            intents=self._see(self._state.intents, "records of accounts being created") or {},
+            env_files=env_files,
+            outputs=scan_files.scan_outputs(desired.outputs),
+            units=scan_units.scan_units(self._systemd, _templates(desired)),
+            shell_exists=Path(desired.shell).exists(),
+            listeners=_listeners(desired, env_files or {}),
+        )
+        return self._with_homes(seen, desired)
+
+    def _with_homes(self, seen: Observed, desired: Desired) -> Observed:
+        """Look at the homes of the people concerned, and at the skel of those being created."""
+        concerned = set(desired.users) | managed_accounts(seen)
+        accounts = [seen.accounts[name] for name in sorted(concerned) if name in seen.accounts]
+        homes = scan_accounts.scan_homes(accounts)
+        gaps = {
+            account.name: scan_accounts.scan_skel_gaps(_SKEL, Path(account.home))
+            for account in accounts
+            if account.name in seen.intents
+        }
+        return replace(seen, homes=homes, skel_gaps=gaps, unseen=tuple(self._unseen))
+
+    def _see(self, look: Callable[[], _T], what: str) -> _T | None:
+        try:
+            return look()
+        except PermissionError as error:
+            if os.geteuid() == 0:
+                raise ScanFailed(f"{error.filename}: {error.strerror}") from error
+            self._unseen.append(f"{what} ({error.filename}: {error.strerror})")
+            return None
+        except OSError as error:
+            raise ScanFailed(f"{error.filename or what}: {error.strerror}") from error
+
+
+def _listeners(desired: Desired, env_files: Mapping[tuple[str, str], EnvFile]) -> tuple[Listener, ...]:
+    """Return the listening sockets; those on a port that a service has or could get come with their unit."""
+    ranges = [range(rule.base, rule.limit + 1) for rule in _port_rules(desired)]
+    sticky = {port_number(file.value) for file in env_files.values() if file.value is not None}
+    return scan_ports.scan_listeners(
+        concerns=lambda port: port in sticky or any(port in span for span in ranges),
+        is_instance=lambda unit: template_of(unit) in _templates(desired),
+    )
+
+
+def _port_rules(desired: Desired) -> list[PortRule]:
+    return [service.port for service in desired.services.values() if service.port]
+
+
+def _templates(desired: Desired) -> frozenset[str]:
+    return frozenset(unit for service in desired.services.values() for unit in service.units)

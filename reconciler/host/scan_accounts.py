@@ -1,0 +1,133 @@
+"""Reads accounts, groups, subordinate ids and homes from the host's own files.
+
+passwd(5), group(5), shadow(5), subuid(5), subgid(5), login.defs(5). The files are read themselves, not
+through NSS: what `useradd` and `gpasswd` change is in them, and a name service that hangs cannot hold
+up a run.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, SubidRange
+from reconciler.errors import ScanFailed
+from reconciler.host import files
+
+
+def scan_passwd(path: Path) -> dict[str, Account]:
+    """Return the accounts by name."""
+    found: dict[str, Account] = {}
+    for number, row in _rows(path, columns=7):
+        name, _, uid, gid, _, home, shell = row[:7]
+        account = Account(name, _number(path, number, uid), _number(path, number, gid), home, shell)
+        found.setdefault(name, account)
+    if not found:
+        raise ScanFailed(f"{path} holds no account; it is not taken for an empty machine")
+    return found
+
+
+def scan_group(path: Path) -> dict[str, Group]:
+    """Return the groups by name."""
+    found: dict[str, Group] = {}
+    for number, row in _rows(path, columns=4):
+        name, _, gid, members = row[:4]
+        names = frozenset(member for member in members.split(",") if member)
+        found.setdefault(name, Group(name, _number(path, number, gid), names))
+    if not found:
+        raise ScanFailed(f"{path} holds no group; it is not taken for an empty machine")
+    return found
+
+
+def scan_shadow(path: Path) -> frozenset[str]:
+    """Return the names that have a line in shadow(5); nothing else of it is kept."""
+    return frozenset(row[0] for _, row in _rows(path, columns=2))
+
+
+def scan_subids(path: Path) -> tuple[SubidRange, ...] | None:
+    """Return the ranges of subuid(5) or subgid(5), None where the host has no such file."""
+    if not path.exists():
+        return None
+    return tuple(
+        SubidRange(row[0], _number(path, number, row[1]), _number(path, number, row[2]))
+        for number, row in _rows(path, columns=3)
+    )
+
+
+def scan_limits(path: Path) -> IdLimits:
+    """Return the id ranges of login.defs(5); what it does not set has the values of shadow-utils."""
+    data = files.read_bytes(path)
+    words = [line.split() for line in data.decode("utf-8", "replace").splitlines()] if data else []
+    found = {row[0]: row[1] for row in words if len(row) > 1 and not row[0].startswith("#")}
+    default = IdLimits()
+    return IdLimits(
+        uid_min=_setting(found, "UID_MIN", default.uid_min),
+        uid_max=_setting(found, "UID_MAX", default.uid_max),
+        subid_min=_setting(found, "SUB_UID_MIN", default.subid_min),
+        subid_max=_setting(found, "SUB_UID_MAX", default.subid_max),
+        subid_count=_setting(found, "SUB_UID_COUNT", default.subid_count),
+    )
+
+
+def scan_homes(accounts: Iterable[Account]) -> dict[str, Home]:
+    """Return the home folder of each account as lstat(2) has it. Nothing is opened."""
+    return {account.name: _home(Path(account.home)) for account in accounts}
+
+
+def scan_skel_gaps(skel: Path, home: Path) -> tuple[str, ...]:
+    """Return the entries of the skel that a home lacks or has shorter, by lstat(2) alone.
+
+    Shorter, because an interrupted copy leaves a part. Paths are relative to the skel, sorted.
+    """
+    entries = sorted(path.relative_to(skel) for path in skel.rglob("*"))
+    return tuple(str(entry) for entry in entries if _is_gap(skel / entry, home / entry))
+
+
+def _is_gap(original: Path, copy: Path) -> bool:
+    wanted = original.lstat()
+    try:
+        found = copy.lstat()
+    except OSError:
+        return True
+    return stat.S_ISREG(wanted.st_mode) and found.st_size < wanted.st_size
+
+
+def _home(path: Path) -> Home:
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return Home(HomeKind.MISSING)
+    except OSError as error:
+        raise ScanFailed(f"home {path}: {error.strerror}") from error
+    if stat.S_ISLNK(found.st_mode):
+        kind = HomeKind.SYMLINK
+    else:
+        kind = HomeKind.FOLDER if stat.S_ISDIR(found.st_mode) else HomeKind.OTHER
+    return Home(kind, found.st_uid, stat.S_IMODE(found.st_mode))
+
+
+def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines of a colon-separated file with their numbers; a torn line is an error."""
+    data = files.read_bytes(path)
+    if data is None:
+        raise ScanFailed(f"{path} does not exist")
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), start=1):
+        # Lines with + and - ask for other name services (nsswitch.conf(5), compat) and name no account.
+        if not line.strip() or line[0] in "#+-":
+            continue
+        row = line.split(":")
+        if len(row) < columns:
+            raise ScanFailed(f"{path}:{number}: has {len(row)} fields instead of {columns}; see pwck(8), grpck(8)")
+        yield number, row
+
+
+def _number(path: Path, line: int, text: str) -> int:
+    if not text.isascii() or not text.isdigit():
+        raise ScanFailed(f"{path}:{line}: '{text}' is not a number; see pwck(8), grpck(8)")
+    return int(text)
+
+
+def _setting(found: Mapping[str, str], key: str, default: int) -> int:
+    text = found.get(key, "")
+    return int(text) if text.isascii() and text.isdigit() else default

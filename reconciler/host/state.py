@@ -1,0 +1,52 @@
+"""What the host itself cannot say, kept in /var/lib/rosterd: records of accounts being created.
+
+A record is durable before `useradd` starts and goes when the account has been seen complete, so a
+creation that was killed anywhere is known as rosterd's own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from reconciler.core import names
+from reconciler.errors import ScanFailed
+from reconciler.host import files
+
+DEFAULT_FOLDER = Path("/var/lib/rosterd")
+
+
+class State:
+    """The records in one folder."""
+
+    def __init__(self, folder: Path = DEFAULT_FOLDER) -> None:
+        """Use `folder`; it is made by the first record."""
+        self._folder = folder
+        self._intents = folder / "creating"
+
+    def intents(self) -> dict[str, int]:
+        """Return the uids of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
+        try:
+            found = sorted(entry for entry in os.listdir(self._intents) if names.OS_USER.accepts(entry))
+        except FileNotFoundError:
+            return {}
+        return {name: self._read_intent(self._intents / name) for name in found}
+
+    def save_intent(self, name: str, uid: int) -> None:
+        """Record, durably, that the account `name` is being created with this uid."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        files.replace_file(self._intents / name, json.dumps({"uid": uid}).encode() + b"\n", 0o600)
+
+    def remove_intent(self, name: str) -> None:
+        """Forget the record: the account is complete."""
+        files.remove_file(self._intents / name)
+
+    def _read_intent(self, path: Path) -> int:
+        try:
+            uid = json.loads(files.read_bytes(path) or b"")["uid"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then remove it") from error
+        if not isinstance(uid, int):
+            raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then remove it")
+        return uid

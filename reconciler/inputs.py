@@ -1,0 +1,105 @@
+"""What a run starts from: the roster and the site file, read, checked and compared with the cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from reconciler.core.roster import Roster, parse_roster
+from reconciler.core.site import Site, TierSource, parse_site
+from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
+from reconciler.errors import FileRefused, StepFailed, TierConflict
+from reconciler.host.sources import read_source
+
+ROSTER = "/etc/rosterd/roster.yaml"
+SITE = "/etc/rosterd/site.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The two files as they were read. `digest` tells whether they are still the same."""
+
+    roster: Roster
+    site: Site
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where the two files lie. Without `site` it is the default one, which may be missing.
+
+    `trusted`: refuse files that anybody but root could have written.
+    """
+
+    roster: str
+    site: str | None
+    trusted: bool
+
+    def load(self, reserved: Collection[str]) -> Inputs:
+        """Read and check both. Raises `FileRefused`."""
+        roster_data, site_data = self._read()
+        site = parse_site(self.site or SITE, site_data) if site_data is not None else Site()
+        roster = parse_roster(self.roster, roster_data, site, reserved)
+        return Inputs(roster, site, _digest(roster_data, site_data))
+
+    def digest(self) -> str:
+        """Return the digest of the files as they are now; "" if they cannot be read, which is a change."""
+        try:
+            return _digest(*self._read())
+        except FileRefused:
+            return ""
+
+    def _read(self) -> tuple[bytes, bytes | None]:
+        site = read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
+        roster = read_source(self.roster, trusted=self.trusted)
+        if roster is None:
+            raise FileRefused(f"{self.roster}: there is no such file")
+        return roster, site
+
+
+def warn_without_effect(site: Site) -> None:
+    """Log the settings that this version only checks."""
+    for setting in site.without_effect:
+        text = f"site file: {setting} is set, but has no effect in this version"
+        structlog.get_logger().warning("setting_without_effect", message=text)
+
+
+def check_cluster(roster: Roster, site: Site) -> None:
+    """Compare tiers with the cluster where the site names a source.
+
+    Raises `TierConflict`. A grant that is still to come, or a source that does not answer, is logged as a warning.
+    """
+    if site.k8s_users is None:
+        return
+    try:
+        cluster = parse_cluster_tiers(_ask(site.k8s_users))
+    except (StepFailed, ValueError, OSError) as error:
+        text = f"the cluster's tiers are not known, so they are not compared: {error}"
+        structlog.get_logger().warning("cluster_unreachable", message=text)
+        return
+    differences = compare_tiers(roster, site, cluster)
+    for found in differences:
+        if not found.is_conflict:
+            structlog.get_logger().warning("tier_pending", message=found.text, os_user=found.user)
+    if conflicts := [found.text for found in differences if found.is_conflict]:
+        raise TierConflict("\n".join(conflicts))
+
+
+def _ask(source: TierSource) -> str:
+    from reconciler.host.process import run  # noqa: PLC0415 (only sites with a command start one)
+
+    if source.file is not None:
+        return Path(source.file).read_text(encoding="utf-8")
+    finished = run(source.command, timeout=source.timeout)
+    if finished.code != 0:
+        raise StepFailed(finished.complaint)
+    return finished.out
+
+
+def _digest(roster: bytes, site: bytes | None) -> str:
+    parts = (roster, b"" if site is None else b"site:" + site)
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
