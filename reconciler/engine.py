@@ -91,6 +91,7 @@ def reconcile(surroundings: Surroundings, allow_cuts: int | None = None) -> Repo
 def _repeat(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
     """Converge, and again while the files were edited meanwhile, a few times at most."""
     for passes_left in reversed(range(MAX_PASSES)):
+        surroundings.planned(report.plan)
         _converge(surroundings, inputs, allow_cuts, report)
         # systemd drops a path unit's trigger that comes while the service runs.
         if not passes_left or surroundings.digest() == inputs.digest:
@@ -107,7 +108,6 @@ def _converge(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None
         untried = run.untried(report.plan)
         if not untried:
             break
-        surroundings.planned(report.plan)
         run.apply(untried)
         if any(isinstance(action, RunUnit) and action.start for action in untried):
             surroundings.sleep(inputs.site.settle)

@@ -1,13 +1,13 @@
 """What can go wrong, as a tree; `cli` gives each class its exit code.
 
-    RosterdError
-    ├── FileRefused      the roster or the site file is missing or not acceptable
-    ├── UnknownName      the command line names somebody who cannot be meant
-    ├── LockBusy         another run holds the lock
-    ├── TierConflict     the roster and the cluster disagree about a tier
-    ├── ScanFailed       a source of facts could not be read; it is never taken for empty
-    └── StepFailed       one change to the host did not work; the others go on
-        └── AccountFilesLocked   somebody holds the locks of passwd and its kin
+RosterdError
+├── FileRefused      the roster or the site file is missing or not acceptable
+├── UnknownName      the command line names somebody who cannot be meant
+├── LockBusy         another run holds the lock
+├── TierConflict     the roster and the cluster disagree about a tier
+├── ScanFailed       a source of facts could not be read; it is never taken for empty
+└── StepFailed       one change to the host did not work; the others go on
+    └── AccountFilesLocked   somebody holds the locks of passwd and its kin
 """
 
 

@@ -71,7 +71,8 @@ def warn_without_effect(site: Site) -> None:
 def check_cluster(roster: Roster, site: Site) -> None:
     """Compare tiers with the cluster where the site names a source.
 
-    Raises `TierConflict`. A grant that is still to come, or a source that does not answer, is logged as a warning.
+    Raises `TierConflict`. A grant that is still to come, or a source that does not answer, is logged
+    as a warning.
     """
     if site.k8s_users is None:
         return

@@ -17,7 +17,12 @@ from reconciler.engine import Report
 def log_outcome(outcome: Outcome) -> None:
     """Log how one action ended."""
     action = outcome.action
-    told = {"action": action.kind, "status": outcome.status.value, "sign": action.sign.value, **_who(action.user)}
+    told = {
+        "action": action.kind,
+        "status": outcome.status.value,
+        "sign": action.sign.value,
+        **_who(action.user),
+    }
     match outcome.status:
         case Status.DONE:
             _log().info("action_done", message=_line(action.user, action.describe()), **told)
@@ -54,7 +59,10 @@ def log_summary(report: Report, seconds: float) -> None:
     told = ", ".join(f"{number} {word}" for word, number in counts.items() if number) or "nothing to do"
     level = "warning" if report.has_problems or report.plan.held else "info"
     getattr(_log(), level)(
-        "run_finished", message=f"run finished: {told}; {report.people} on the roster, {seconds:.2f} s", seconds=f"{seconds:.3f}", **counts
+        "run_finished",
+        message=f"run finished: {told}; {report.people} on the roster, {seconds:.2f} s",
+        seconds=f"{seconds:.3f}",
+        **counts,
     )
 
 

@@ -6,7 +6,13 @@ from typing import Any
 
 from reconciler.core.roster import Roster
 
-_REVERSIBLE = ("disable_instance", "unmap_dispatch", "remove_from_t3_group", "lock_login", "revoke_cluster_rbac")
+_REVERSIBLE = (
+    "disable_instance",
+    "unmap_dispatch",
+    "remove_from_t3_group",
+    "lock_login",
+    "revoke_cluster_rbac",
+)
 _DESTRUCTIVE = ("userdel_archive",)
 
 

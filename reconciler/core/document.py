@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A scalar as written. `kind` is what YAML takes it for: str, bool, int, null, float, timestamp…"""
+    """A scalar as written. `kind` is what YAML takes it for: str, bool, int, null, float, timestamp and so on."""
 
     text: str
     kind: str
@@ -159,8 +159,9 @@ def _decode(name: str, data: bytes) -> str:
         before = data[: error.start]
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        byte = f"byte 0x{data[error.start]:02x}"
         raise FileRefused(
-            f"{name}:{line}:{column}: byte 0x{data[error.start]:02x} is not valid UTF-8; save the file as UTF-8"
+            f"{name}:{line}:{column}: {byte} is not valid UTF-8; save the file as UTF-8"
         ) from None
 
 
@@ -247,7 +248,9 @@ class _Composer:
             if not isinstance(key, Scalar):
                 self._document.problem(key.place, "a key must be a plain word")
             elif (first := seen.setdefault(key.text, key.place)) is not key.place:
-                self._document.problem(key.place, f"key '{key.text}' stands twice, first on line {first.line}")
+                self._document.problem(
+                    key.place, f"key '{key.text}' stands twice, first on line {first.line}"
+                )
             else:
                 yield key, value
 

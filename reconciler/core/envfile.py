@@ -70,7 +70,7 @@ class _Reader:
 
     @property
     def open_ended(self) -> bool:
-        """Whether the text so far ends within a value, or has a comment that systemd's releases read apart."""
+        """Whether the text ends within a value, or has a comment that systemd's releases read apart."""
         return self._unfinished or self._comment_continued
 
     def step(self, data: bytes, position: int) -> int:
@@ -145,7 +145,7 @@ class _Reader:
             self._kept = len(self._value)
 
     def _escape(self, data: bytes, position: int) -> int:
-        """A backslash outside quotes: joins lines, or takes the next character as it is."""
+        """Read a backslash outside quotes: it joins lines, or takes the next character as it is."""
         escaped = data[position + 1 : position + 2]
         # At the end of the file, or with the newline as its last byte, the next line would be swallowed.
         self._unfinished = position + 2 >= len(data) and (not escaped or escaped in (b"\n", b"\r"))

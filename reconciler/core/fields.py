@@ -41,6 +41,7 @@ class Fields:
     _values: dict[str, Node] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Index the mapping once."""
         self._values = {key.text: value for key, value in self.node.entries}
 
     def wrong(self, place: Place, message: str) -> None:

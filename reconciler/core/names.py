@@ -45,8 +45,14 @@ ENV_FILE = Rule(
 # root and nobody, the names that Debian assigns to every system (base-passwd, Policy 9.2.2), and
 # those that systemd brings. A host adds its own system accounts when it is scanned.
 ALWAYS_RESERVED = frozenset(
-    "root nobody nogroup daemon bin sys sync games man lp mail news uucp proxy www-data backup list irc"
-    " gnats _apt adm tty disk kmem dialout fax voice cdrom floppy tape sudo audio dip operator src shadow"
-    " utmp video sasl plugdev staff users systemd-network systemd-resolve systemd-timesync"
-    " systemd-journal systemd-coredump messagebus sshd".split()
-) | {MANAGED_GROUP}
+    # fmt: off
+    [
+        "root", "nobody", "nogroup", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news",
+        "uucp", "proxy", "www-data", "backup", "list", "irc", "gnats", "_apt", "adm", "tty", "disk", "kmem",
+        "dialout", "fax", "voice", "cdrom", "floppy", "tape", "sudo", "audio", "dip", "operator", "src",
+        "shadow", "utmp", "video", "sasl", "plugdev", "staff", "users", "systemd-network", "systemd-
+        resolve", "systemd-timesync", "systemd-journal", "systemd-coredump", "messagebus", "sshd",
+        MANAGED_GROUP,
+    ]
+    # fmt: on
+)

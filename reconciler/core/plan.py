@@ -19,9 +19,9 @@ class Plan:
     """What is to be done and what is to be told.
 
     `actions` stand in the order of a run. `cuts` are the people whom the run would cut off: they have
-    something to lose here and are not on the roster. `managed` counts everybody whom rosterd manages or
-    maps, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped, `why_held` its
-    reason. `routed_ports` are for maps that are written without some of their changes.
+    something to lose here and are not on the roster. `managed` counts everybody whom rosterd manages
+    or maps, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped,
+    `why_held` its reason. `routed_ports` are for maps that are written without some of their changes.
     """
 
     actions: tuple[Action, ...] = ()

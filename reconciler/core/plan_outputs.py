@@ -65,9 +65,7 @@ def _unmapping(
     return WriteOutput(kind, staying, now, Phase.UNMAP)
 
 
-def _routes(
-    kind: OutputKind, desired: Desired, refused: Collection[str], ports: PortPlan
-) -> Iterator[Route]:
+def _routes(kind: OutputKind, desired: Desired, refused: Collection[str], ports: PortPlan) -> Iterator[Route]:
     for user in desired.users.values():
         if user.name in refused:
             continue

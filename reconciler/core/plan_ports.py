@@ -116,14 +116,10 @@ def _find_shared_ports(
         for holder in sorted(holders - {owner} if owner else holders):
             others = ", ".join(f"{user} ({service})" for user, service in sorted(holders - {holder}))
             if holder in plan.ports:
-                plan.block(
-                    holder, f"port {port} is also the port of {others}; change one of the env files"
-                )
+                plan.block(holder, f"port {port} is also the port of {others}; change one of the env files")
 
 
-def _listening_holder(
-    port: int, holders: set[Holder], desired: Desired, observed: Observed
-) -> Holder | None:
+def _listening_holder(port: int, holders: set[Holder], desired: Desired, observed: Observed) -> Holder | None:
     for listener in observed.listeners:
         for user, service in holders:
             known = desired.services.get(service)
@@ -148,7 +144,9 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             listeners = by_port.get(port, [])
             strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
-                plan.block(holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved")
+                plan.block(
+                    holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved"
+                )
             elif not listeners:
                 plan.findings += _restart_pending(user.name, service, port, by_unit)
 
@@ -175,6 +173,6 @@ def _restart_pending(
         for listener in by_unit.get(unit, [])[:1]:
             yield warning(
                 user,
-                f"{service.name}: restart pending, {unit} listens on {listener.port} but its env file says {port};"
-                f" when it suits the user: systemctl restart {unit}",
+                f"{service.name}: restart pending, {unit} listens on {listener.port} but its env file says"
+                f" {port}; when it suits the user: systemctl restart {unit}",
             )

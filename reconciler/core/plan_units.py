@@ -47,9 +47,9 @@ def plan_units(
             for service in user.services.values():
                 _plan_service(user, service, observed.units, blocked, plan)
     for name in sorted(leaving):
-        for service_name, service in desired.services.items():
-            for unit in service.instances(name):
-                plan.actions += _halt(name, service_name, unit, observed.units, "not on the roster")
+        for catalogued in desired.services.values():
+            for unit in catalogued.instances(name):
+                plan.actions += _halt(name, catalogued.name, unit, observed.units, "not on the roster")
     return plan
 
 
@@ -69,10 +69,14 @@ def _plan_service(
 def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> None:
     template = template_of(unit)
     if template not in units.templates:
-        plan.findings.append(conflict(user, f"{service}: template {template} is not installed; {unit} not started"))
+        plan.findings.append(
+            conflict(user, f"{service}: template {template} is not installed; {unit} not started")
+        )
         return
     if unit in units.masked or template in units.masked:
-        plan.findings.append(warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})"))
+        plan.findings.append(
+            warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})")
+        )
         return
     state = (units.states or {}).get(unit, _ABSENT)
     enable = unit not in units.enabled
@@ -97,4 +101,3 @@ def _halt(user: str, service: str, unit: str, units: Units, why: str) -> Iterato
     stop = state.active not in (*_STOPPED, "deactivating")
     if disable or stop:
         yield HaltUnit(user, service, unit, disable, stop, "running" if stop else "stopped", why)
-

@@ -89,7 +89,8 @@ def _user(document: Document, key: Scalar, node: Node, site: Site, reserved: Col
     _check_name(document, subject, key, site, reserved)
     if not isinstance(node, MappingNode):
         document.problem(
-            node.place, f"{subject} is {shown(node)}; it must be a mapping with authentik_user, k8s_user and tier"
+            node.place,
+            f"{subject} is {shown(node)}; it must be a mapping with authentik_user, k8s_user and tier",
         )
         return None
     fields = Fields(document, subject, node)
@@ -112,11 +113,11 @@ def _user(document: Document, key: Scalar, node: Node, site: Site, reserved: Col
     return user
 
 
-def _check_name(
-    document: Document, subject: str, key: Scalar, site: Site, reserved: Collection[str]
-) -> None:
+def _check_name(document: Document, subject: str, key: Scalar, site: Site, reserved: Collection[str]) -> None:
     if key.kind != "str":
-        document.problem(key.place, f"{subject}: YAML takes this for {key.kind}, not text; quote it or rename")
+        document.problem(
+            key.place, f"{subject}: YAML takes this for {key.kind}, not text; quote it or rename"
+        )
     elif not names.OS_USER.accepts(key.text):
         document.problem(key.place, f"{subject}: the name must be {names.OS_USER.words}")
     elif key.text in reserved:
@@ -191,7 +192,7 @@ def _switches(fields: Fields, site: Site) -> tuple[tuple[str, bool], ...]:
 
 
 def _note_shared_identities(document: Document, users: MappingNode | None, found: list[User]) -> None:
-    """A doubled authentik_user would take over another person's route."""
+    """Note doubled identities: one would take over another person's route."""
     owners: dict[str, str] = {}
     places = {key.text: _identity_place(node) for key, node in users.entries} if users else {}
     for user in found:

@@ -302,10 +302,10 @@ def _guards(fields: Fields) -> Guards:
     node = fields.take_mapping("guards")
     if node is None:
         return Guards()
-    inner = Fields(fields.document, "guards", node)
+    inner, default = Fields(fields.document, "guards", node), Guards()
     guards = Guards(
-        inner.take_number("max_cuts", 0, 100_000, Guards.max_cuts),
-        inner.take_number("max_cut_percent", 0, 100, Guards.max_cut_percent),
+        inner.take_number("max_cuts", 0, 100_000, default.max_cuts),
+        inner.take_number("max_cut_percent", 0, 100, default.max_cut_percent),
     )
     inner.finish()
     return guards
@@ -318,7 +318,7 @@ def _tier_source(fields: Fields) -> TierSource | None:
     inner = Fields(fields.document, "k8s_users", node)
     file = inner.take_text("file", names.PATH) or None
     command = _command(inner)
-    timeout = inner.take_number("timeout", 1, 300, TierSource.timeout)
+    timeout = inner.take_number("timeout", 1, 300, TierSource().timeout)
     if (file is None) == (not command):
         inner.wrong(node.place, "name either a file or a command")
     inner.finish()
@@ -370,7 +370,9 @@ def _hook(fields: Fields, name: Scalar, node: Node) -> bool | None:
     if inner is None:
         return None
     if not _command(inner):
-        inner.wrong(node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']")
+        inner.wrong(
+            node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']"
+        )
     inner.take_number("timeout", 1, 3600, 30)
     inner.finish()
     return True

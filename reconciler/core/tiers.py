@@ -38,12 +38,12 @@ def compare_tiers(roster: Roster, site: Site, cluster: Mapping[str, str]) -> lis
             continue
         there = cluster.get(user.k8s_user)
         if there is None:
-            text = f"user '{user.name}': the cluster has no grant for '{user.k8s_user}' yet (tier {user.tier} pending)"
-            found.append(TierDifference(user.name, False, text))
+            text = f"user '{user.name}': the cluster has no grant for '{user.k8s_user}' yet, {user.tier} is pending"
+            found.append(TierDifference(user.name, is_conflict=False, text=text))
         elif there != user.tier:
             text = (
                 f"user '{user.name}': tier is {user.tier} in the roster but {there} in the cluster"
                 f" (k8s_user '{user.k8s_user}'); make them agree"
             )
-            found.append(TierDifference(user.name, True, text))
+            found.append(TierDifference(user.name, is_conflict=True, text=text))
     return found

@@ -97,4 +97,3 @@ def _painted(sign: str, *, colour: bool) -> str:
 
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from reconciler.core.observed import UnitState
@@ -58,12 +59,14 @@ class Systemd:
 
     def enable(self, units: Iterable[str]) -> bool:
         """Enable unit files; return whether a link was made."""
-        _, changes = self._call("EnableUnitFiles", list(units), False, False)
+        only_until_reboot, replace_links = False, False
+        _, changes = self._call("EnableUnitFiles", list(units), only_until_reboot, replace_links)
         return bool(changes)
 
     def disable(self, units: Iterable[str]) -> bool:
         """Disable unit files; return whether a link was removed."""
-        return bool(self._call("DisableUnitFiles", list(units), False))
+        only_until_reboot = False
+        return bool(self._call("DisableUnitFiles", list(units), only_until_reboot))
 
     def reload(self) -> None:
         """Let systemd read its unit files again."""
@@ -138,13 +141,17 @@ class Systemd:
 
         try:
             connection = _open_system_bus()
-            connection.set_exit_on_close(False)  # noqa: FBT003 (GLib takes no keywords)
+            connection.set_exit_on_close(False)
             self._bus = Bus(connection)
             proxy = self._bus.get(_NAME, _PATH, timeout=_CALL_SECONDS)
             self._manager = proxy[_MANAGER]
             self._manager.Subscribe(timeout=_CALL_SECONDS)
             self._bus.subscribe(
-                sender=_NAME, iface=_MANAGER, signal="JobRemoved", object=_PATH, signal_fired=self._job_removed
+                sender=_NAME,
+                iface=_MANAGER,
+                signal="JobRemoved",
+                object=_PATH,
+                signal_fired=self._job_removed,
             )
         except (GLib.Error, TimeoutError) as error:
             self._dead = f"the system bus or systemd does not answer ({_words(error)})"
@@ -205,7 +212,7 @@ class _Jobs:
         while self._unsent and len(self._unanswered) < _IN_FLIGHT:
             unit = self._unsent.popleft()
             self._unanswered.add(unit)
-            self._systemd.queue(self._job, unit, lambda path, error, unit=unit: self._note(unit, path, error))
+            self._systemd.queue(self._job, unit, partial(self._note, unit))
 
     def outcome(self) -> dict[str, str]:
         """Return what became of each unit's job."""
@@ -222,8 +229,10 @@ class _Jobs:
 
 
 def _open_system_bus() -> Any:  # noqa: ANN401 (a Gio.DBusConnection)
-    """Connect to the system bus. A frozen bus accepts the socket and then says nothing, so this waits
-    for the greeting with a timeout, which neither pydbus nor g_bus_get_sync(3) does.
+    """Connect to the system bus, within a time.
+
+    A frozen bus accepts the connection and then says nothing. Neither pydbus nor g_bus_get_sync()
+    ends its wait for the greeting.
     """
     from gi.repository import Gio, GLib  # noqa: PLC0415 (see the module's docstring)
 

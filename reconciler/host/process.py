@@ -74,7 +74,9 @@ def run(
         raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
     finally:
         _end(child)
-    return Finished(tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+    return Finished(
+        tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
+    )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

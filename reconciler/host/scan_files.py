@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def scan_outputs(kinds: Iterable[OutputKind], root: Path = Path("/")) -> dict[Ou
 def _env_paths(rule: PortRule, root: Path) -> list[tuple[str, Path]]:
     folder = root / rule.folder.lstrip("/")
     try:
-        names = sorted(os.listdir(folder))
+        names = sorted(path.name for path in folder.iterdir())
     except FileNotFoundError:
         return []
     owners = [(rule.owner_of(name), folder / name) for name in names]
@@ -47,7 +46,11 @@ def _env_file(path: Path, variable: str) -> EnvFile:
         return EnvFile(exists=False)
     text = parse_env(data)
     value = text.variables.get(variable.encode())
-    return EnvFile(True, None if value is None else value.decode("utf-8", "replace"), text.open_ended)
+    return EnvFile(
+        exists=True,
+        value=None if value is None else value.decode("utf-8", "replace"),
+        open_ended=text.open_ended,
+    )
 
 
 def _text(path: Path) -> str | None:

@@ -63,7 +63,9 @@ def scan_listeners(
         unit = unit_of(folder) if folder else None
         pid = None if unit and is_instance(unit) else _pid_of(found, folder, proc)
         listeners.add(Listener(found.port, found.uid, unit, pid))
-    return tuple(sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0)))
+    return tuple(
+        sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0))
+    )
 
 
 def dump_listening(family: int) -> Iterator[Socket]:
@@ -123,7 +125,7 @@ def _cgroup_id(message: bytes) -> int | None:
     return None
 
 
-def _cgroup_folders(wanted: set[int | None], proc: Path) -> dict[int | None, str]:
+def _cgroup_folders(wanted: set[int], proc: Path) -> dict[int | None, str]:
     """Find the cgroups with these ids. A cgroup's id is the inode number of its folder (cgroups(7))."""
     mount = _cgroup_mount(proc)
     found: dict[int | None, str] = {}
@@ -162,7 +164,7 @@ def _pid_of(found: Socket, folder: str | None, proc: Path) -> int | None:
 
 def _pids(folder: str | None, proc: Path) -> list[int]:
     if folder is None:
-        return [int(entry) for entry in os.listdir(proc) if entry.isdigit()]
+        return [int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()]
     try:
         return [int(line) for line in (Path(folder) / "cgroup.procs").read_text().split()]
     except OSError:
@@ -171,7 +173,7 @@ def _pids(folder: str | None, proc: Path) -> list[int]:
 
 def _holds(descriptors: Path, target: str) -> bool:
     try:
-        return any(os.readlink(entry.path) == target for entry in os.scandir(descriptors))
+        return any(str(entry.readlink()) == target for entry in descriptors.iterdir())
     except OSError:
         return False  # it ended meanwhile, or may not be looked at
 

@@ -6,7 +6,6 @@ the `.wants` and `.requires` links are what enabling makes (systemd.unit(5)), so
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -16,7 +15,12 @@ from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host.bus import Systemd
 
 # systemd.unit(5), "Unit File Load Path", without those that generators write.
-_FOLDERS = ("etc/systemd/system", "run/systemd/system", "usr/local/lib/systemd/system", "usr/lib/systemd/system")
+_FOLDERS = (
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+)
 
 
 def scan_units(systemd: Systemd, templates: Collection[str], root: Path = Path("/")) -> Units:
@@ -41,17 +45,16 @@ def _links(root: Path, templates: Collection[str]) -> tuple[frozenset[str], froz
         for path in _listing(root / folder):
             if path.name.endswith((".wants", ".requires")):
                 enabled |= {link.name for link in _listing(path)}
-            elif "@" in path.name and path.is_symlink() and os.readlink(path) == "/dev/null":
+            elif "@" in path.name and path.is_symlink() and str(path.readlink()) == "/dev/null":
                 masked.add(path.name)
     return frozenset(name for name in enabled if template_of(name) in templates), frozenset(masked)
 
 
 def _listing(folder: Path) -> Iterator[Path]:
     try:
-        entries = sorted(os.listdir(folder))
+        entries = sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise ScanFailed(f"{folder}: {error.strerror}") from error
-    for entry in entries:
-        yield folder / entry
+    yield from entries

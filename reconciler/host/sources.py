@@ -15,9 +15,9 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | None:
     """Return a file's bytes, at most one over the size limit; None where an optional one is missing.
 
-    With `trusted`, what is checked is the opened file itself: a regular one, reached through no link in its last
-    part, owned by root and writable by root alone, and every folder above it likewise (a sticky one
-    may be writable). Raises `FileRefused` saying what is wrong and what to do.
+    With `trusted`, what is checked is the opened file itself: a regular one, reached through no link
+    in its last part, owned by root and writable by root alone, and every folder above it likewise
+    (a sticky one may be writable). Raises `FileRefused` saying what is wrong and what to do.
     """
     # Without O_NONBLOCK, opening a FIFO would wait for its writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if trusted else 0)
@@ -26,7 +26,9 @@ def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | 
     except FileNotFoundError:
         if optional:
             return None
-        raise FileRefused(f"{path}: there is no such file; `man rosterd-roster` shows how to write one") from None
+        raise FileRefused(
+            f"{path}: there is no such file; `man rosterd-roster` shows how to write one"
+        ) from None
     except OSError as error:
         why = "is a symbolic link; put the file itself there" if Path(path).is_symlink() else error.strerror
         raise FileRefused(f"{path}: {why}") from error
@@ -52,8 +54,12 @@ def _refuse_writable_parents(path: str) -> None:
     for parent in Path(path).absolute().parents:
         found = parent.lstat()
         if stat.S_ISLNK(found.st_mode):
-            raise FileRefused(f"{path}: the folder {parent} is a symbolic link; name the file by its real path")
+            raise FileRefused(
+                f"{path}: the folder {parent} is a symbolic link; name the file by its real path"
+            )
         if found.st_uid != 0:
             raise FileRefused(f"{path}: the folder {parent} belongs to uid {found.st_uid}, not to root")
         if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
-            raise FileRefused(f"{path}: others than root can write in the folder {parent}; chmod go-w {parent}")
+            raise FileRefused(
+                f"{path}: others than root can write in the folder {parent}; chmod go-w {parent}"
+            )

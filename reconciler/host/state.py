@@ -7,7 +7,6 @@ creation that was killed anywhere is known as rosterd's own.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from reconciler.core import names
@@ -28,7 +27,7 @@ class State:
     def intents(self) -> dict[str, int]:
         """Return the uids of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
         try:
-            found = sorted(entry for entry in os.listdir(self._intents) if names.OS_USER.accepts(entry))
+            found = sorted(path.name for path in self._intents.iterdir() if names.OS_USER.accepts(path.name))
         except FileNotFoundError:
             return {}
         return {name: self._read_intent(self._intents / name) for name in found}
