@@ -40,7 +40,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A scalar as written. `kind` is what YAML takes it for: str, bool, int, null, float, timestamp and so on."""
+    """A scalar as written. `kind` is what YAML takes it for: str, bool, int, null, float, timestamp."""
 
     text: str
     kind: str
