@@ -38,7 +38,7 @@ def compare_tiers(roster: Roster, site: Site, cluster: Mapping[str, str]) -> lis
             continue
         there = cluster.get(user.k8s_user)
         if there is None:
-            text = f"user '{user.name}': the cluster has no grant for '{user.k8s_user}' yet, {user.tier} is pending"
+            text = f"user '{user.name}': the cluster has no grant for '{user.k8s_user}' yet"
             found.append(TierDifference(user.name, is_conflict=False, text=text))
         elif there != user.tier:
             text = (
