@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from reconciler.core.actions import Action, Key, Phase, RunUnit, WriteOutput, WritePort
+from reconciler.core.actions import Action, HaltUnit, Key, Phase, RunUnit, WriteOutput, WritePort
 from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
@@ -49,6 +49,8 @@ class Surroundings:
 class Report:
     """What a run did. `people` are on the roster; `plan` is the last one made, after the last look.
 
+    `failed` are the keys of actions that did not work, and not at a second try either.
+
     `unmet` are changes that did not take effect although nothing failed. `stopped` is set where the run could
     not go on after it had begun: a file edited meanwhile is refused, or a further look failed.
     """
@@ -56,6 +58,7 @@ class Report:
     people: int
     plan: Plan
     outcomes: list[Outcome] = field(default_factory=list)
+    failed: set[Key] = field(default_factory=set)
     unmet: list[Action] = field(default_factory=list)
     stopped: RosterdError | None = None
 
@@ -66,7 +69,7 @@ class Report:
     @property
     def has_problems(self) -> bool:
         """Whether something failed, did not take effect, or stands in the way."""
-        return bool(self.unmet) or self.plan.has_problems or self.count(Status.FAILED) > 0
+        return bool(self.unmet or self.failed) or self.plan.has_problems
 
 
 def look(host: Host, inputs: Inputs, allow_cuts: int | None) -> Plan:
@@ -121,20 +124,26 @@ class _Applying:
     def __init__(self, surroundings: Surroundings, report: Report) -> None:
         self._surroundings = surroundings
         self._report = report
-        self._tried: set[Action] = set()
-        self._failed: set[Key] = set()
+        self._failed = report.failed
+        self._tried: set[object] = set()
         self._unmapped: set[str] = set()
 
     def untried(self, plan: Plan) -> list[Action]:
-        """Return the plan's actions that this run has not tried yet."""
-        reduced = (self._for_failed(action, plan) for action in plan.actions)
-        return [action for action in reduced if action is not None and action not in self._tried]
+        """Return what this run has not tried yet and nothing that failed stands in the way of.
+
+        What failed is tried again if a further look asks for it in another form: a uid that was taken
+        meanwhile gives way to the next one.
+        """
+        wanted = self._reduced(plan)
+        return [
+            action
+            for action in wanted
+            if _identity(action) not in self._tried and not self._blocker(action.key[:-1])
+        ]
 
     def unmet(self, plan: Plan) -> list[Action]:
         """Return what a look asks for although it was tried and did not fail."""
-        failed = {outcome.action for outcome in self._report.outcomes if outcome.status is not Status.DONE}
-        reduced = (self._for_failed(action, plan) for action in plan.actions)
-        return [action for action in reduced if action is not None and action not in failed]
+        return [action for action in self._reduced(plan) if not self._blocker(action.key)]
 
     def apply(self, actions: Iterable[Action]) -> None:
         """Carry out actions in the order of their phases."""
@@ -142,16 +151,15 @@ class _Applying:
             # Reduced again: somebody may have failed in a phase before.
             batch = [self._for_failed(action, self._report.plan) for action in group]
             possible = list(self._possible(action for action in batch if action is not None))
-            self._tried.update(possible)
             for outcome in self._surroundings.executor.apply(possible):
                 self._note(outcome)
 
     def _possible(self, actions: Iterable[Action]) -> Iterator[Action]:
         for action in actions:
-            if blocker := self._blocker(action.key):
-                self._tried.add(action)
+            if blocker := self._blocker(action.key[:-1]):
                 self._note(Outcome(action, Status.SKIPPED, f"{' '.join(blocker)} failed before"))
             else:
+                self._tried.add(_identity(action))
                 yield action
 
     def _blocker(self, key: Key) -> Key | None:
@@ -159,11 +167,21 @@ class _Applying:
 
     def _note(self, outcome: Outcome) -> None:
         self._report.outcomes.append(outcome)
-        if outcome.status is Status.FAILED:
-            self._failed.add(outcome.action.key)
-            if len(outcome.action.key) == 1 or isinstance(outcome.action, WritePort):
-                self._unmapped.add(outcome.action.key[0])
+        key = outcome.action.key
+        concerns_maps = len(key) == 1 or isinstance(outcome.action, WritePort)
+        match outcome.status:
+            case Status.FAILED:
+                self._failed.add(key)
+                self._unmapped |= {key[0]} if concerns_maps else set()
+            case Status.DONE:
+                self._failed.discard(key)
+            case Status.SKIPPED:
+                pass
         self._surroundings.ended(outcome)
+
+    def _reduced(self, plan: Plan) -> list[Action]:
+        reduced = (self._for_failed(action, plan) for action in plan.actions)
+        return [action for action in reduced if action is not None]
 
     def _for_failed(self, action: Action, plan: Plan) -> Action | None:
         """Leave the map lines of people whose account or port failed as they are."""
@@ -171,3 +189,8 @@ class _Applying:
             return action
         reduced = action.keeping(self._unmapped, dict(plan.routed_ports))
         return reduced if reduced.needed else None
+
+
+def _identity(action: Action) -> object:
+    """Return what makes two actions one try: a unit is started or stopped once a run, however it looks."""
+    return (action.kind, action.key) if isinstance(action, RunUnit | HaltUnit) else action

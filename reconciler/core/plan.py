@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from reconciler.core.actions import Action, HaltUnit, Phase, WriteOutput
 from reconciler.core.desired import Desired
-from reconciler.core.findings import Finding
+from reconciler.core.findings import Finding, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import managed_accounts, plan_accounts
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports
@@ -49,7 +49,7 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving)
     maps = plan_outputs(desired, observed, accounts.refused, ports, leaving)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
-    findings = [*accounts.findings, *ports.findings, *units.findings]
+    findings = [*accounts.findings, *ports.findings, *units.findings, *_leaving(leaving, observed)]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
@@ -59,6 +59,18 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
     )
+
+
+def _leaving(leaving: frozenset[str], observed: Observed) -> list[Finding]:
+    return [
+        warning(
+            name,
+            "not on the roster, but the account itself can still log in; this version does not lock it."
+            f" To lock it: usermod --lock --expiredate 1 {name}",
+        )
+        for name in leaving
+        if name in observed.accounts
+    ]
 
 
 def _losing(actions: list[Action], leaving: frozenset[str], observed: Observed) -> set[str]:
