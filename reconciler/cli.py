@@ -115,30 +115,20 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("reconcile", parents=[files], help="make the machine agree with the roster")
     run.add_argument("--dry-run", action="store_true", help="print the plan and change nothing")
-    run.add_argument(
-        "--detailed-exitcode", action="store_true", help="with --dry-run: exit 2 if there are changes"
-    )
+    run.add_argument("--detailed-exitcode", action="store_true", help="with --dry-run: exit 2 if there are changes")
     run.add_argument("--json", action="store_true", help="print the plan, or the run, as JSON")
-    run.add_argument(
-        "--allow-cuts", metavar="N", type=_number, help="let up to N people be cut off this once"
-    )
+    run.add_argument("--allow-cuts", metavar="N", type=_number, help="let up to N people be cut off this once")
     run.add_argument("--lock-wait", metavar="S", type=_number, default=_LOCK_SECONDS,
                      help=f"seconds to wait for another run to end (default: {_LOCK_SECONDS})")  # fmt: skip
     run.set_defaults(command=_reconcile)
 
     check = commands.add_parser("validate", parents=[files], help="check the roster and the site file")
-    check.add_argument(
-        "--k8s-users-json", metavar="F", help="also compare tiers with this map of k8s_user to tier"
-    )
+    check.add_argument("--k8s-users-json", metavar="F", help="also compare tiers with this map of k8s_user to tier")
     check.set_defaults(command=_validate)
 
     show = commands.add_parser("derive", parents=[files], help="print the desired state as JSON")
-    show.add_argument(
-        "--ports-json", metavar="F", required=True, help="the routed service's ports by os_user"
-    )
-    show.add_argument(
-        "--playwright-ports-json", metavar="F", help="the ports of the service playwright, likewise"
-    )
+    show.add_argument("--ports-json", metavar="F", required=True, help="the routed service's ports by os_user")
+    show.add_argument("--playwright-ports-json", metavar="F", help="the ports of the service playwright, likewise")
     show.set_defaults(command=_derive)
 
     leave = commands.add_parser("deprovision", help="say who left between two rosters")
@@ -321,9 +311,7 @@ def _derive(options: argparse.Namespace) -> Exit:
 def _deprovision(options: argparse.Namespace) -> Exit:
     if options.destructive and not options.plan:
         raise UnknownName("--destructive goes with --plan")
-    old, new = (
-        Files(path, options.site, trusted=False).load(()).roster for path in (options.old, options.new)
-    )
+    old, new = (Files(path, options.site, trusted=False).load(()).roster for path in (options.old, options.new))
     if options.plan:
         _print_json(deprovision_plan(old, new, destructive=options.destructive))
     else:

@@ -136,9 +136,7 @@ class _Applying:
         """
         wanted = self._reduced(plan)
         return [
-            action
-            for action in wanted
-            if _identity(action) not in self._tried and not self._blocker(action.key[:-1])
+            action for action in wanted if _identity(action) not in self._tried and not self._blocker(action.key[:-1])
         ]
 
     def unmet(self, plan: Plan) -> list[Action]:

@@ -40,9 +40,7 @@ def log_standing(plan: Plan, unmet: list[Action]) -> None:
         _log_finding(finding)
     for action in unmet:
         text = f"did not take effect: {action.describe()}"
-        _log().error(
-            "action_unmet", message=_line(action.user, text), action=action.kind, **_who(action.user)
-        )
+        _log().error("action_unmet", message=_line(action.user, text), action=action.kind, **_who(action.user))
     for user in plan.held:
         text = f"not on the roster, but not cut off: {plan.why_held}"
         _log().warning("cut_held", message=_line(user, text), os_user=user)

@@ -189,9 +189,7 @@ class AddSubids:
 
     def describe(self) -> str:
         """Say what changes, in one line."""
-        told = [
-            f"{name} {span[0]}-{span[1]}" for name, span in (("uids", self.uids), ("gids", self.gids)) if span
-        ]
+        told = [f"{name} {span[0]}-{span[1]}" for name, span in (("uids", self.uids), ("gids", self.gids)) if span]
         return f"subordinate ids: missing → {', '.join(told)}"
 
 
@@ -256,9 +254,7 @@ class FillSkel:
 
     def describe(self) -> str:
         """Say what changes, in one line."""
-        return (
-            f"home {self.home}: {len(self.entries)} entries of /etc/skel missing → {' '.join(self.entries)}"
-        )
+        return f"home {self.home}: {len(self.entries)} entries of /etc/skel missing → {' '.join(self.entries)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,9 +410,7 @@ class WriteOutput:
         """Say what changes, in one line."""
         before = {(route.identity, route.user) for route in outputs.parse(self.output, self.before)}
         after = {(route.identity, route.user) for route in self.routes}
-        told = [f"+ {user}" for user in _users(after - before)] + [
-            f"- {user}" for user in _users(before - after)
-        ]
+        told = [f"+ {user}" for user in _users(after - before)] + [f"- {user}" for user in _users(before - after)]
         state = "none" if self.before is None else f"{len(before)} lines"
         return f"{self.output.path}: {state} → {len(after)} lines{_in_brackets(told)}"
 

@@ -41,10 +41,7 @@ def derive(roster: Roster, site: Site, given: Mapping[str, Ports]) -> dict[str, 
     desired = desire(roster, site)
     ports = _all_ports(desired, given)
     routed = next((service.name for service in desired.services.values() if service.route), "")
-    routes = {
-        name: Route(user.identity, name, ports.get(routed, {}).get(name))
-        for name, user in desired.users.items()
-    }
+    routes = {name: Route(user.identity, name, ports.get(routed, {}).get(name)) for name, user in desired.users.items()}
     dispatched = [
         route
         for name, route in routes.items()
@@ -85,9 +82,7 @@ def _all_ports(desired: Desired, given: Mapping[str, Ports]) -> dict[str, dict[s
             continue
         ports = dict(kept.get(name, {}))
         without = [
-            user.name
-            for user in desired.users.values()
-            if user.services[name].enabled and user.name not in ports
+            user.name for user in desired.users.values() if user.services[name].enabled and user.name not in ports
         ]
         new = allocate(service.port, without, taken)
         result[name] = ports | {user: port for user, port in new.items() if port is not None}

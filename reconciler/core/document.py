@@ -117,8 +117,7 @@ class Document:
 def _width(text: str) -> int:
     """How many terminal cells `text` takes: wide characters take two, combining ones none."""
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        for char in text
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
     )
 
 
@@ -160,9 +159,7 @@ def _decode(name: str, data: bytes) -> str:
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         byte = f"byte 0x{data[error.start]:02x}"
-        raise FileRefused(
-            f"{name}:{line}:{column}: {byte} is not valid UTF-8; save the file as UTF-8"
-        ) from None
+        raise FileRefused(f"{name}:{line}:{column}: {byte} is not valid UTF-8; save the file as UTF-8") from None
 
 
 def _note_control_characters(document: Document) -> None:
@@ -248,9 +245,7 @@ class _Composer:
             if not isinstance(key, Scalar):
                 self._document.problem(key.place, "a key must be a plain word")
             elif (first := seen.setdefault(key.text, key.place)) is not key.place:
-                self._document.problem(
-                    key.place, f"key '{key.text}' stands twice, first on line {first.line}"
-                )
+                self._document.problem(key.place, f"key '{key.text}' stands twice, first on line {first.line}")
             else:
                 yield key, value
 

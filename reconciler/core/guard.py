@@ -29,9 +29,7 @@ def guard(plan: Plan, guards: Guards, allow_cuts: int | None = None) -> Plan:
 def _why_held(plan: Plan, guards: Guards, allow_cuts: int | None) -> str | None:
     cuts = len(plan.cuts)
     if allow_cuts is not None:
-        return (
-            None if cuts <= allow_cuts else f"{cuts} people would be cut off, --allow-cuts lets {allow_cuts}"
-        )
+        return None if cuts <= allow_cuts else f"{cuts} people would be cut off, --allow-cuts lets {allow_cuts}"
     if plan.empty_roster:
         return f"the roster has nobody in it and {cuts} would be cut off"
     if cuts > guards.max_cuts and cuts * 100 > guards.max_cut_percent * plan.managed:

@@ -72,7 +72,5 @@ def _parse_dispatch(text: str) -> tuple[Route, ...]:
     return tuple(
         Route(identity, entry["os_user"], entry["port"])
         for identity, entry in table.items()
-        if isinstance(entry, dict)
-        and isinstance(entry.get("os_user"), str)
-        and isinstance(entry.get("port"), int)
+        if isinstance(entry, dict) and isinstance(entry.get("os_user"), str) and isinstance(entry.get("port"), int)
     )

@@ -189,9 +189,7 @@ def _complete(  # noqa: PLR0913 (as above)
     plan.actions += actions
 
 
-def _home_refusal(
-    account: Account, home: Home | None, observed: Observed, *, being_created: bool
-) -> str | None:
+def _home_refusal(account: Account, home: Home | None, observed: Observed, *, being_created: bool) -> str | None:
     """Say why a home is not one that rosterd works with; None where it is."""
     if home is None or home.kind is HomeKind.MISSING:
         return None
@@ -204,9 +202,7 @@ def _home_refusal(
     return f"home {account.home} belongs to {owner}, not to {account.name}; check whose files these are"
 
 
-def _home_actions(
-    account: Account, home: Home | None, observed: Observed, *, being_created: bool
-) -> Iterator[Action]:
+def _home_actions(account: Account, home: Home | None, observed: Observed, *, being_created: bool) -> Iterator[Action]:
     if home is None:
         return
     if home.kind is HomeKind.MISSING:
@@ -219,9 +215,7 @@ def _home_actions(
         yield FillSkel(account.name, account.home, gaps)
 
 
-def _memberships(
-    name: str, groups: tuple[str, ...], observed: Observed, *, adopting: bool
-) -> Iterator[Action]:
+def _memberships(name: str, groups: tuple[str, ...], observed: Observed, *, adopting: bool) -> Iterator[Action]:
     has = observed.groups_of(name)
     mark = () if MANAGED_GROUP in has or (adopting and not is_managed(observed, name)) else (MANAGED_GROUP,)
     missing = tuple(group for group in (*groups, *mark) if group not in has)
@@ -261,9 +255,7 @@ def _free_spans(ranges: tuple[SubidRange, ...], observed: Observed) -> Iterator[
         first += limits.subid_count
 
 
-def _missing_subids(
-    account: Account, observed: Observed, spans: dict[str, Iterator[int]]
-) -> Iterator[AddSubids]:
+def _missing_subids(account: Account, observed: Observed, spans: dict[str, Iterator[int]]) -> Iterator[AddSubids]:
     uids = _span_for(account, observed.subuid_owners, spans["uids"], observed.limits.subid_count)
     gids = _span_for(account, observed.subgid_owners, spans["gids"], observed.limits.subid_count)
     if uids or gids:

@@ -16,9 +16,7 @@ from reconciler.core.site import OutputKind
 
 def mapped_users(observed: Observed) -> frozenset[str]:
     """Return everybody whom one of the maps on the host names."""
-    return frozenset(
-        route.user for kind, text in observed.outputs.items() for route in outputs.parse(kind, text)
-    )
+    return frozenset(route.user for kind, text in observed.outputs.items() for route in outputs.parse(kind, text))
 
 
 def plan_outputs(

@@ -102,9 +102,7 @@ def _unusable(rule: PortRule, user: str, file: EnvFile | None) -> str | None:
     return None
 
 
-def _find_shared_ports(
-    desired: Desired, observed: Observed, sticky: Mapping[Holder, int], plan: PortPlan
-) -> None:
+def _find_shared_ports(desired: Desired, observed: Observed, sticky: Mapping[Holder, int], plan: PortPlan) -> None:
     """Find ports that two env files claim. Whoever listens on it through their own unit keeps it."""
     claims: dict[int, set[Holder]] = defaultdict(set)
     for holder, port in sticky.items():
@@ -144,9 +142,7 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             listeners = by_port.get(port, [])
             strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
-                plan.block(
-                    holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved"
-                )
+                plan.block(holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved")
             elif not listeners:
                 plan.findings += _restart_pending(user.name, service, port, by_unit)
 

@@ -69,14 +69,10 @@ def _plan_service(
 def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> None:
     template = template_of(unit)
     if template not in units.templates:
-        plan.findings.append(
-            conflict(user, f"{service}: template {template} is not installed; {unit} not started")
-        )
+        plan.findings.append(conflict(user, f"{service}: template {template} is not installed; {unit} not started"))
         return
     if unit in units.masked or template in units.masked:
-        plan.findings.append(
-            warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})")
-        )
+        plan.findings.append(warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})"))
         return
     state = (units.states or {}).get(unit, _ABSENT)
     enable = unit not in units.enabled
@@ -89,8 +85,7 @@ def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> No
             Finding(
                 user,
                 FindingKind.UNHEALTHY,
-                f"{service}: {unit} is {state.active} ({state.sub}) and does not come up;"
-                f" see: journalctl -u {unit}",
+                f"{service}: {unit} is {state.active} ({state.sub}) and does not come up; see: journalctl -u {unit}",
             )
         )
 

@@ -115,9 +115,7 @@ def _user(document: Document, key: Scalar, node: Node, site: Site, reserved: Col
 
 def _check_name(document: Document, subject: str, key: Scalar, site: Site, reserved: Collection[str]) -> None:
     if key.kind != "str":
-        document.problem(
-            key.place, f"{subject}: YAML takes this for {key.kind}, not text; quote it or rename"
-        )
+        document.problem(key.place, f"{subject}: YAML takes this for {key.kind}, not text; quote it or rename")
     elif not names.OS_USER.accepts(key.text):
         document.problem(key.place, f"{subject}: the name must be {names.OS_USER.words}")
     elif key.text in reserved:
@@ -207,9 +205,7 @@ def _note_shared_identities(document: Document, users: MappingNode | None, found
             )
 
 
-def _note_shared_env_files(
-    document: Document, users: MappingNode | None, found: list[User], site: Site
-) -> None:
+def _note_shared_env_files(document: Document, users: MappingNode | None, found: list[User], site: Site) -> None:
     """Root writes one person's port into each env file; two persons in one file would share it."""
     rules = [service.port for service in site.services.values() if service.port]
     places = {key.text: key.place for key, _ in users.entries} if users else {}

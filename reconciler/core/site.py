@@ -370,9 +370,7 @@ def _hook(fields: Fields, name: Scalar, node: Node) -> bool | None:
     if inner is None:
         return None
     if not _command(inner):
-        inner.wrong(
-            node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']"
-        )
+        inner.wrong(node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']")
     inner.take_number("timeout", 1, 3600, 30)
     inner.finish()
     return True

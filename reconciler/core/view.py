@@ -53,9 +53,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "version": JSON_VERSION,
         "changes": bool(plan.actions),
         "actions": [action_json(action) for action in plan.actions],
-        "findings": [
-            {"user": found.user, "kind": found.kind.value, "text": found.text} for found in plan.findings
-        ],
+        "findings": [{"user": found.user, "kind": found.kind.value, "text": found.text} for found in plan.findings],
         "held": {"users": list(plan.held), "why": plan.why_held},
         "unseen": list(plan.unseen),
     }

@@ -50,6 +50,7 @@ class Systemd:
         self._bus: Any = None
         self._manager: Any = None
         self._dead: str | None = None
+        self._listening = False
         self._results: dict[str, str] = {}
 
     def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
@@ -82,7 +83,7 @@ class Systemd:
         Returns for each unit the job's result as JobRemoved has it ("done", "failed", …), the error
         text if it could not be queued, or "timeout" if it had not ended after `seconds`.
         """
-        self._connect()
+        self._listen_for_jobs()
         waiting = _Jobs(self, job, units)
         deadline = time.monotonic() + seconds
         waiting.send_more()
@@ -145,17 +146,19 @@ class Systemd:
             self._bus = Bus(connection)
             proxy = self._bus.get(_NAME, _PATH, timeout=_CALL_SECONDS)
             self._manager = proxy[_MANAGER]
-            self._manager.Subscribe(timeout=_CALL_SECONDS)
-            self._bus.subscribe(
-                sender=_NAME,
-                iface=_MANAGER,
-                signal="JobRemoved",
-                object=_PATH,
-                signal_fired=self._job_removed,
-            )
         except (GLib.Error, TimeoutError) as error:
             self._dead = f"the system bus or systemd does not answer ({_words(error)})"
             raise BusUnavailable(self._dead) from error
+
+    def _listen_for_jobs(self) -> None:
+        """Ask for the signals of jobs that end, before the first is queued: a short one ends at once."""
+        if self._listening:
+            return
+        self._call("Subscribe")
+        self._bus.subscribe(
+            sender=_NAME, iface=_MANAGER, signal="JobRemoved", object=_PATH, signal_fired=self._job_removed
+        )
+        self._listening = True
 
     def _job_removed(self, _sender: str, _object: str, _iface: str, _signal: str, params: Any) -> None:  # noqa: ANN401
         _, path, _, result = params

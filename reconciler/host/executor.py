@@ -163,9 +163,7 @@ class HostExecutor:
         account = scan_passwd(Path("/etc/passwd")).get(user)
         if account is None or account.uid == 0:
             raise StepFailed(f"{user} has no account to run {argv[0]} as")
-        finished = run(
-            argv, timeout=_TOOL_SECONDS, run_as=RunAs(account.uid, account.gid, account.home), cwd=cwd
-        )
+        finished = run(argv, timeout=_TOOL_SECONDS, run_as=RunAs(account.uid, account.gid, account.home), cwd=cwd)
         if finished.code != 0:
             raise StepFailed(finished.complaint)
 
@@ -179,9 +177,7 @@ class HostExecutor:
 
     def _run(self, actions: list[RunUnit]) -> Iterator[Outcome]:
         """Enable all in one call, reload once if a link was made, then start all at once."""
-        failed = self._change_links(
-            [action.unit for action in actions if action.enable], self._systemd.enable
-        )
+        failed = self._change_links([action.unit for action in actions if action.enable], self._systemd.enable)
         starting = [action for action in actions if action.start and action.unit not in failed]
         broken = [action.unit for action in starting if action.before == "failed"]
         failed |= self._guarded(broken, self._systemd.reset_failed)

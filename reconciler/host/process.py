@@ -44,9 +44,7 @@ class RunAs:
     home: str
 
 
-def run(
-    argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd: str | None = None
-) -> Finished:
+def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd: str | None = None) -> Finished:
     """Run a program to its end, `timeout` seconds at most.
 
     Raises `StepFailed` if it cannot be started or does not end in time; any exit code is returned.
@@ -74,9 +72,7 @@ def run(
         raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
     finally:
         _end(child)
-    return Finished(
-        tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace")
-    )
+    return Finished(tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

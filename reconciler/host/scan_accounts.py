@@ -118,9 +118,7 @@ def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
             continue
         row = line.split(":")
         if len(row) < columns:
-            raise ScanFailed(
-                f"{path}:{number}: has {len(row)} fields instead of {columns}; see pwck(8), grpck(8)"
-            )
+            raise ScanFailed(f"{path}:{number}: has {len(row)} fields instead of {columns}; see pwck(8), grpck(8)")
         yield number, row
 
 

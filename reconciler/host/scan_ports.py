@@ -63,9 +63,7 @@ def scan_listeners(
         unit = unit_of(folder) if folder else None
         pid = None if unit and is_instance(unit) else _pid_of(found, folder, proc)
         listeners.add(Listener(found.port, found.uid, unit, pid))
-    return tuple(
-        sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0))
-    )
+    return tuple(sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0)))
 
 
 def dump_listening(family: int) -> Iterator[Socket]:
@@ -109,9 +107,7 @@ def _errno(message: bytes) -> int:
 
 def _socket(message: bytes) -> Socket:
     fields = _MESSAGE.unpack_from(message)
-    return Socket(
-        port=_PORT.unpack_from(message, 4)[0], uid=fields[-2], inode=fields[-1], cgroup=_cgroup_id(message)
-    )
+    return Socket(port=_PORT.unpack_from(message, 4)[0], uid=fields[-2], inode=fields[-1], cgroup=_cgroup_id(message))
 
 
 def _cgroup_id(message: bytes) -> int | None:

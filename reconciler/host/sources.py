@@ -26,9 +26,7 @@ def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | 
     except FileNotFoundError:
         if optional:
             return None
-        raise FileRefused(
-            f"{path}: there is no such file; `man rosterd-roster` shows how to write one"
-        ) from None
+        raise FileRefused(f"{path}: there is no such file; `man rosterd-roster` shows how to write one") from None
     except OSError as error:
         why = "is a symbolic link; put the file itself there" if Path(path).is_symlink() else error.strerror
         raise FileRefused(f"{path}: {why}") from error
@@ -54,12 +52,8 @@ def _refuse_writable_parents(path: str) -> None:
     for parent in Path(path).absolute().parents:
         found = parent.lstat()
         if stat.S_ISLNK(found.st_mode):
-            raise FileRefused(
-                f"{path}: the folder {parent} is a symbolic link; name the file by its real path"
-            )
+            raise FileRefused(f"{path}: the folder {parent} is a symbolic link; name the file by its real path")
         if found.st_uid != 0:
             raise FileRefused(f"{path}: the folder {parent} belongs to uid {found.st_uid}, not to root")
         if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
-            raise FileRefused(
-                f"{path}: others than root can write in the folder {parent}; chmod go-w {parent}"
-            )
+            raise FileRefused(f"{path}: others than root can write in the folder {parent}; chmod go-w {parent}")
