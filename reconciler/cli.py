@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 import structlog
 
+from reconciler import log, report
 from reconciler.core import derive as derivation
 from reconciler.core import view
 from reconciler.core.adoption import plan_adoption
@@ -35,6 +36,10 @@ from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
 from reconciler.engine import Report, Surroundings, look, reconcile
 from reconciler.errors import FileRefused, LockBusy, RosterdError, ScanFailed, UnknownName
 from reconciler.host import lock
+from reconciler.host.bus import Systemd
+from reconciler.host.executor import HostExecutor
+from reconciler.host.scan import Scanner, system_names
+from reconciler.host.state import State
 from reconciler.inputs import ROSTER, SITE, Files, Inputs, check_cluster, warn_without_effect
 
 _LOCK_SECONDS = 60
@@ -173,8 +178,6 @@ def _files(options: argparse.Namespace, *, trusted: bool) -> Files:
 
 
 def _reconcile(options: argparse.Namespace) -> Exit:
-    from reconciler import log  # noqa: PLC0415 (the other commands do without a log)
-
     if options.detailed_exitcode and not options.dry_run:
         raise UnknownName("--detailed-exitcode goes with --dry-run")
     log.configure()
@@ -182,10 +185,6 @@ def _reconcile(options: argparse.Namespace) -> Exit:
 
 
 def _dry_run(options: argparse.Namespace) -> Exit:
-    from reconciler.host.bus import Systemd  # noqa: PLC0415 (as in _reconcile)
-    from reconciler.host.scan import Scanner, system_names  # noqa: PLC0415
-    from reconciler.host.state import State  # noqa: PLC0415
-
     inputs = _files(options, trusted=False).load(system_names())
     warn_without_effect(inputs.site)
     check_cluster(inputs.roster, inputs.site)
@@ -199,8 +198,6 @@ def _dry_run(options: argparse.Namespace) -> Exit:
 
 
 def _run(options: argparse.Namespace) -> Exit:
-    from reconciler import report  # noqa: PLC0415 (as in _reconcile)
-
     started = time.monotonic()
     run_id = _begin()
     with lock.exclusive(options.lock_wait):
@@ -239,12 +236,6 @@ def _exit_of(done: Report) -> Exit:
 
 def _surroundings(options: argparse.Namespace) -> Surroundings:
     """Put the real machine together."""
-    from reconciler import log, report  # noqa: PLC0415 (as in _reconcile)
-    from reconciler.host.bus import Systemd  # noqa: PLC0415
-    from reconciler.host.executor import HostExecutor  # noqa: PLC0415
-    from reconciler.host.scan import Scanner, system_names  # noqa: PLC0415
-    from reconciler.host.state import State  # noqa: PLC0415
-
     files = _files(options, trusted=True)
     systemd, state = Systemd(), State()
     quiet = options.json or log.goes_to_journal(sys.stderr, os.environ)
@@ -267,8 +258,6 @@ def _surroundings(options: argparse.Namespace) -> Surroundings:
 
 
 def _show_plan(plan: Plan) -> None:
-    from reconciler import log  # noqa: PLC0415 (as in _reconcile)
-
     sys.stdout.write(view.plan_text(plan, colour=log.wants_colour(sys.stdout, os.environ)))
     sys.stdout.flush()
 
@@ -281,8 +270,6 @@ def _no_plan(_plan: Plan) -> None:
 
 
 def _validate(options: argparse.Namespace) -> Exit:
-    from reconciler.host.scan import system_names  # noqa: PLC0415 (derive and deprovision do without)
-
     inputs = _files(options, trusted=False).load(system_names())
     for setting in inputs.site.without_effect:
         _tell(f"WARN: site file: {setting} is set, but has no effect in this version")
@@ -330,8 +317,6 @@ def _json_file(path: str, parse: Callable[[str], Mapping[str, Any]]) -> Mapping[
 
 
 def _adopt(options: argparse.Namespace) -> Exit:
-    from reconciler import log  # noqa: PLC0415 (as in _reconcile)
-
     log.configure()
     _begin()
     surroundings = _surroundings(options)

@@ -13,6 +13,7 @@ from reconciler.core.roster import Roster, parse_roster
 from reconciler.core.site import Site, TierSource, parse_site
 from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
 from reconciler.errors import FileRefused, StepFailed, TierConflict
+from reconciler.host.process import run
 from reconciler.host.sources import read_source
 
 ROSTER = "/etc/rosterd/roster.yaml"
@@ -91,8 +92,6 @@ def check_cluster(roster: Roster, site: Site) -> None:
 
 
 def _ask(source: TierSource) -> str:
-    from reconciler.host.process import run  # noqa: PLC0415 (only sites with a command start one)
-
     if source.file is not None:
         return Path(source.file).read_text(encoding="utf-8")
     finished = run(source.command, timeout=source.timeout)

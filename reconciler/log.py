@@ -9,6 +9,7 @@ ROSTERD_ACTION (the kind of action), ROSTERD_EVENT (the event name), ROSTERD_<KE
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import socket
@@ -104,8 +105,6 @@ class _Journal:
 
     def _send_large(self, datagram: bytes) -> None:
         """Hand an entry too large for a datagram over in a sealed memory file."""
-        import fcntl  # noqa: PLC0415 (only here)
-
         descriptor = os.memfd_create("rosterd-log", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         with os.fdopen(descriptor, "wb") as file:
             file.write(datagram)
