@@ -1,0 +1,1 @@
+"""`make demo`: the whole job, shown in a throwaway machine."""

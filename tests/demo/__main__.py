@@ -1,0 +1,168 @@
+"""Shows the whole job on the example roster, and fails where a step is not as it should be.
+
+Boots a throwaway Debian 12, installs dist/rosterd_*.deb in it, and goes through a dry run, a run by the path
+unit, a second run, and what the machine then looks like. With KEEP=1 in the environment a shell in the
+machine follows.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.machine.machine import CHECKOUT, CommandError, Machine, Result
+from tests.machine.rootfs import rootfs
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+ROSTER = CHECKOUT / "roster.yaml"
+# From the edit of the roster to the end of the run: under 2 s, and the 5 s that services must stay up.
+RUN_SECONDS = 30.0
+
+
+class DemoError(Exception):
+    """A step did not show what it should."""
+
+
+class Demo:
+    """Commands in one machine, shown as a person would type them."""
+
+    def __init__(self, machine: Machine) -> None:
+        """Show what happens in `machine`."""
+        self._machine = machine
+        self._colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+    def say(self, text: str) -> None:
+        """Head a step."""
+        sys.stdout.write(f"\n{self._in('1', f'── {text}')}\n\n")
+        sys.stdout.flush()
+
+    def show(self, *argv: str, code: int = 0, has: tuple[str, ...] = (), hasnt: tuple[str, ...] = ()) -> Result:
+        """Run a command, print it with its output, and check its exit code and its words."""
+        result = self._machine.run(*argv, check=False)
+        sys.stdout.write(f"{self._in('36', '$ ' + ' '.join(argv))}\n{result.out}{result.err}\n")
+        sys.stdout.flush()
+        said = result.out + result.err
+        if result.code != code:
+            raise DemoError(f"{argv[0]} exited {result.code}, not {code}")
+        if missing := [word for word in has if word not in said]:
+            raise DemoError(f"the output lacks: {', '.join(missing)}")
+        if wrong := [word for word in hasnt if word in said]:
+            raise DemoError(f"the output should not have: {', '.join(wrong)}")
+        return result
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self._colour else text
+
+
+def prepare(machine: Machine) -> None:
+    """Put in place what a site has: the tiers' groups, and programs for the services to run."""
+    machine.sh("groupadd --system docker; groupadd --system code-shared")
+    for program in ("/usr/bin/t3", "/usr/bin/npx"):
+        machine.push(STAND_IN, program)
+        machine.run("chmod", "755", program)
+
+
+def before(demo: Demo) -> None:
+    """Show that installing changes nobody's account, and what a run would do."""
+    demo.say("The package is installed. The timer and the path unit wait, nothing was reconciled.")
+    demo.show("systemctl", "is-enabled", "rosterd.timer", "rosterd.path", has=("enabled",))
+    demo.show("systemctl", "is-active", "rosterd.timer", "rosterd.path", has=("active",))
+    demo.show("getent", "passwd", "alice", "bob", "carol", code=2)
+
+    demo.say("The roster says who works here. It is checked before it is put in place.")
+    demo.show("rosterd", "validate", "--roster", "/root/roster.yaml", has=("no errors",))
+
+    demo.say("The dry run: what would be done, person by person. It changes nothing.")
+    demo.show("rosterd", "--dry-run", "--roster", "/root/roster.yaml", has=("+ account: none → uid 1000", "to add."))
+    demo.show("getent", "passwd", "alice", code=2)
+
+
+def run(demo: Demo, machine: Machine) -> None:
+    """Show the run that the path unit starts, and that a second one has nothing to do."""
+    demo.say("The roster is put in place. The path unit sees it, and runs rosterd.service.")
+    demo.show("install", "--mode=644", "/root/roster.yaml", "/etc/rosterd/roster.yaml")
+    wait_for(lambda: "run finished" in machine.run("journalctl", "-u", "rosterd").out, "the run")
+    demo.show(
+        *("journalctl", "--unit=rosterd", "--output=cat", "--grep=run finished"),
+        has=("run finished",),
+        hasnt=("failed", "problems"),
+    )
+
+    demo.say("A second run, by hand, has nothing to do.")
+    demo.show("rosterd", has=("nothing to do",))
+
+
+def after(demo: Demo, machine: Machine) -> None:
+    """Show the machine itself, by its own tools."""
+    demo.say("The accounts and their groups.")
+    demo.show("getent", "passwd", "alice", "bob", "carol", "erin", "frances", has=("/home/alice", "/home/frances"))
+    demo.show("id", "alice", has=("docker", "code-shared", "sudo", "rosterd"))
+    demo.show("passwd", "--status", "bob", has=("bob L",))
+    demo.show("stat", "--format=%A %U %n", "/home/alice", "/home/bob", has=("drwx------ alice",))
+
+    demo.say("The services, each as its user. erin has no browser, frances is parked.")
+    demo.show(
+        *("systemctl", "list-units", "--no-pager", "--no-legend", "--plain", "t3-serve@*", "playwright-*@*"),
+        has=("t3-serve@alice.service", "t3-serve@erin.service", "playwright-mcp@carol.service"),
+        hasnt=("frances", "playwright-mcp@erin"),
+    )
+    main_pid = machine.run("systemctl", "show", "--property=MainPID", "--value", "t3-serve@carol").out.strip()
+    demo.show("ps", "-o", "user,pid,args", "-p", main_pid, has=("carol",))
+
+    demo.say("carol's port answers. (The server is a stand-in, which says whom it runs as.)")
+    demo.show("cat", "/etc/t3-serve/carol.env", has=("T3_PORT=",))
+    port = machine.read("/etc/t3-serve/carol.env").strip().removeprefix("T3_PORT=")
+    demo.show("curl", "--silent", f"http://127.0.0.1:{port}/", has=("this is the server of carol",))
+
+    demo.say("The maps for the programs in front.")
+    demo.show("cat", "/etc/ttyd-user-map", has=("alice.archer=alice", "frances.f=frances"))
+    demo.show("cat", "/etc/ttyd-admins", has=("alice",), hasnt=("bob",))
+    demo.show("cat", "/etc/t3-serve/dispatch.json", has=(f'"port": {port}',), hasnt=("frances",))
+
+    demo.say("The timer runs it every hour.")
+    demo.show("systemctl", "list-timers", "--no-pager", "rosterd.timer", has=("rosterd.service",))
+
+    demo.say("What the journal tells about one person.")
+    demo.show(
+        *("journalctl", "--no-pager", "--output=short", "OS_USER=erin"),
+        has=("erin: account: none", "t3-serve@erin.service"),
+        hasnt=("alice",),
+    )
+
+
+def wait_for(reached: Callable[[], bool], what: str) -> None:
+    """Return when something has come about; raises DemoError after RUN_SECONDS."""
+    deadline = time.monotonic() + RUN_SECONDS
+    while not reached():
+        if time.monotonic() > deadline:
+            raise DemoError(f"{what} did not end within {RUN_SECONDS:.0f} s")
+        time.sleep(0.2)
+
+
+def main() -> int:
+    """Go through the demo; return the exit code."""
+    (deb,) = (CHECKOUT / "dist").glob("rosterd_*.deb")
+    sys.stdout.write("Booting a throwaway Debian 12 and installing the package in it ...\n")
+    with Machine(rootfs("bookworm")) as machine:
+        demo = Demo(machine)
+        try:
+            prepare(machine)
+            machine.install(deb)
+            machine.push(ROSTER, "/root/roster.yaml")
+            before(demo)
+            run(demo, machine)
+            after(demo, machine)
+        except (DemoError, CommandError) as error:
+            sys.stderr.write(f"\ndemo: FAILED: {error}\n")
+            return 1
+        finally:
+            if os.environ.get("KEEP"):
+                sys.stdout.write("\nA shell in the machine; it is gone when you leave.\n")
+                machine.shell()
+    sys.stdout.write("\ndemo: every step was as it should be\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
