@@ -30,16 +30,13 @@ from reconciler.core import view
 from reconciler.core.adoption import plan_adoption
 from reconciler.core.deprovision import deprovision_plan, dropped
 from reconciler.core.desired import desire
-from reconciler.core.outcome import Status
+from reconciler.core.outcome import Executor, Status
 from reconciler.core.plan import Plan
 from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
-from reconciler.engine import Report, Surroundings, look, reconcile
+from reconciler.engine import Host, Report, Surroundings, look, reconcile
 from reconciler.errors import FileRefused, LockBusy, RosterdError, ScanFailed, UnknownName
 from reconciler.host import lock
-from reconciler.host.bus import Systemd
-from reconciler.host.executor import HostExecutor
-from reconciler.host.scan import Scanner, system_names
-from reconciler.host.state import State
+from reconciler.host.scan_accounts import system_names
 from reconciler.inputs import ROSTER, SITE, Files, Inputs, check_cluster, warn_without_effect
 
 _LOCK_SECONDS = 60
@@ -188,7 +185,7 @@ def _dry_run(options: argparse.Namespace) -> Exit:
     inputs = _files(options, trusted=False).load(system_names())
     warn_without_effect(inputs.site)
     check_cluster(inputs.roster, inputs.site)
-    plan = look(Scanner(Systemd(), State()), inputs, options.allow_cuts)
+    plan = look(_this_machine()[0], inputs, options.allow_cuts)
     if options.json:
         _print_json(view.plan_json(plan))
     else:
@@ -234,10 +231,16 @@ def _exit_of(done: Report) -> Exit:
     return Exit.PROBLEMS if done.has_problems else Exit.OK
 
 
+def _this_machine() -> tuple[Host, Executor]:
+    from reconciler.host.machine import this_machine  # noqa: PLC0415 (loads D-Bus: half of the program's time)
+
+    return this_machine()
+
+
 def _surroundings(options: argparse.Namespace) -> Surroundings:
     """Put the real machine together."""
     files = _files(options, trusted=True)
-    systemd, state = Systemd(), State()
+    scanner, executor = _this_machine()
     quiet = options.json or log.goes_to_journal(sys.stderr, os.environ)
 
     def load() -> Inputs:
@@ -249,8 +252,8 @@ def _surroundings(options: argparse.Namespace) -> Surroundings:
     return Surroundings(
         load=load,
         digest=files.digest,
-        host=Scanner(systemd, state),
-        executor=HostExecutor(systemd, state),
+        host=scanner,
+        executor=executor,
         sleep=time.sleep,
         planned=_no_plan if quiet else _show_plan,
         ended=report.log_outcome,

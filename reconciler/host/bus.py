@@ -4,8 +4,8 @@ pydbus has no default timeout, its connection kills the process when the bus goe
 proxy introspects each time it is made. So: every call names its timeout, the connection is told not to
 exit, one proxy is kept, and after the first call without an answer no further one is tried.
 
-Interface: org.freedesktop.systemd1(5). gi and pydbus are imported when a bus is first needed; they
-take longer to load than the rest of the program.
+Interface: org.freedesktop.systemd1(5). Loading gi and pydbus takes as long as loading the rest of the
+program, so only `machine`, which the commands that look at the host load, leads here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
+
+from gi.repository import Gio, GLib
+from pydbus.bus import Bus
 
 from reconciler.core.observed import UnitState
 from reconciler.errors import StepFailed
@@ -97,7 +100,6 @@ class Systemd:
 
     def queue(self, job: Job, unit: str, answered: Callable[[str | None, str], None]) -> None:
         """Send one request without waiting; `answered` gets the job's path, or None and the error."""
-        from gi.repository import Gio, GLib  # noqa: PLC0415 (see the module's docstring)
 
         def reply(connection: Any, result: Any) -> None:  # noqa: ANN401 (GObjects have no static types)
             try:
@@ -122,8 +124,6 @@ class Systemd:
 
     def _call(self, method: str, *arguments: object, timeout: float = _CALL_SECONDS) -> Any:  # noqa: ANN401
         self._connect()
-        from gi.repository import GLib  # noqa: PLC0415 (as above)
-
         try:
             return getattr(self._manager, method)(*arguments, timeout=timeout)
         except GLib.Error as error:
@@ -137,8 +137,6 @@ class Systemd:
             raise BusUnavailable(self._dead)
         if self._manager is not None:
             return
-        from gi.repository import GLib  # noqa: PLC0415 (as above)
-        from pydbus.bus import Bus  # noqa: PLC0415
 
         try:
             connection = _open_system_bus()
@@ -166,8 +164,6 @@ class Systemd:
 
     def _explain(self, error: Any) -> str:  # noqa: ANN401 (a GLib.Error)
         """Return the words of an error; one that means "no answer" ends the use of this connection."""
-        from gi.repository import Gio  # noqa: PLC0415 (as above)
-
         silent = (
             error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
             or error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.CLOSED)
@@ -180,8 +176,6 @@ class Systemd:
 
     def _iterate(self, seconds: float) -> None:
         """Let replies and signals come in until something did, or `seconds` have passed."""
-        from gi.repository import GLib  # noqa: PLC0415 (as above)
-
         context = GLib.MainContext.default()
         timer = GLib.timeout_source_new(int(seconds * 1000))
         timer.set_callback(lambda *_: False)
@@ -237,8 +231,6 @@ def _open_system_bus() -> Any:  # noqa: ANN401 (a Gio.DBusConnection)
     A frozen bus accepts the connection and then says nothing. Neither pydbus nor g_bus_get_sync()
     ends its wait for the greeting.
     """
-    from gi.repository import Gio, GLib  # noqa: PLC0415 (see the module's docstring)
-
     answer: list[Any] = []
     cancel = Gio.Cancellable()
     Gio.bus_get(Gio.BusType.SYSTEM, cancel, lambda _source, result: answer.append(result))

@@ -27,15 +27,6 @@ _ETC = Path("/etc")
 _SKEL = _ETC / "skel"
 
 
-def system_names(etc: Path = _ETC) -> frozenset[str]:
-    """Return the names that belong to the host: accounts below UID_MIN, and groups below it."""
-    accounts = scan_accounts.scan_passwd(etc / "passwd").values()
-    groups = scan_accounts.scan_group(etc / "group").values()
-    first = scan_accounts.scan_limits(etc / "login.defs").uid_min
-    names = {account.name for account in accounts if account.uid < first}
-    return frozenset(names | {group.name for group in groups if group.gid < first})
-
-
 class Scanner:
     """Looks at this machine. It reads, and has nothing to change anything with."""
 

@@ -16,6 +16,15 @@ from reconciler.errors import ScanFailed
 from reconciler.host import files
 
 
+def system_names(etc: Path = Path("/etc")) -> frozenset[str]:
+    """Return the names that belong to the host: accounts below UID_MIN, and groups below it."""
+    accounts = scan_passwd(etc / "passwd").values()
+    groups = scan_group(etc / "group").values()
+    first = scan_limits(etc / "login.defs").uid_min
+    names = {account.name for account in accounts if account.uid < first}
+    return frozenset(names | {group.name for group in groups if group.gid < first})
+
+
 def scan_passwd(path: Path) -> dict[str, Account]:
     """Return the accounts by name."""
     found: dict[str, Account] = {}

@@ -1,0 +1,14 @@
+"""What looks at the machine and what changes it, put together over one connection to systemd."""
+
+from __future__ import annotations
+
+from reconciler.host.bus import Systemd
+from reconciler.host.executor import HostExecutor
+from reconciler.host.scan import Scanner
+from reconciler.host.state import State
+
+
+def this_machine() -> tuple[Scanner, HostExecutor]:
+    """Return the scanner and the executor of this machine; nothing is opened before it is needed."""
+    systemd, state = Systemd(), State()
+    return Scanner(systemd, state), HostExecutor(systemd, state)
