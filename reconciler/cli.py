@@ -199,7 +199,7 @@ def _run(options: argparse.Namespace) -> Exit:
     run_id = _begin()
     with lock.exclusive(options.lock_wait):
         try:
-            done = reconcile(_surroundings(options), options.allow_cuts)
+            done = reconcile(_surroundings(options, quiet=options.json), options.allow_cuts)
         except RosterdError as error:
             structlog.get_logger().error("run_stopped", message=f"run stopped, nothing was changed: {error}")
             return _exit_for(error)
@@ -237,11 +237,11 @@ def _this_machine() -> tuple[Host, Executor]:
     return this_machine()
 
 
-def _surroundings(options: argparse.Namespace) -> Surroundings:
+def _surroundings(options: argparse.Namespace, *, quiet: bool) -> Surroundings:
     """Put the real machine together."""
     files = _files(options, trusted=True)
     scanner, executor = _this_machine()
-    quiet = options.json or log.goes_to_journal(sys.stderr, os.environ)
+    quiet = quiet or log.goes_to_journal(sys.stderr, os.environ)
 
     def load() -> Inputs:
         inputs = files.load(system_names())
@@ -322,7 +322,7 @@ def _json_file(path: str, parse: Callable[[str], Mapping[str, Any]]) -> Mapping[
 def _adopt(options: argparse.Namespace) -> Exit:
     log.configure()
     _begin()
-    surroundings = _surroundings(options)
+    surroundings = _surroundings(options, quiet=True)
     with lock.exclusive(_LOCK_SECONDS):
         inputs = surroundings.load()
         desired = desire(inputs.roster, inputs.site)

@@ -77,7 +77,8 @@ def report_json(report: Report, run_id: str, exit_code: int, seconds: float) -> 
 
 def _log_finding(finding: Finding) -> None:
     level = "warning" if finding.kind is FindingKind.WARNING else "error"
-    message = _line(finding.user, f"{finding.kind.value}: {finding.text}")
+    text = finding.text if finding.kind is FindingKind.WARNING else f"{finding.kind.value}: {finding.text}"
+    message = _line(finding.user, text)
     getattr(_log(), level)(finding.kind.value, message=message, **_who(finding.user))
 
 

@@ -404,15 +404,23 @@ class WriteOutput:
             for route in outputs.parse(self.output, self.before)
             if route.user in users
         )
-        return replace(self, routes=(*(r for r in self.routes if r.user not in users), *kept))
+        others = tuple(route for route in self.routes if route.user not in users)
+        # An identity that has gone to somebody else meanwhile is not kept: it would carry them to a wrong account.
+        given_away = {route.identity for route in others if route.identity}
+        return replace(self, routes=(*others, *(route for route in kept if route.identity not in given_away)))
 
     def describe(self) -> str:
         """Say what changes, in one line."""
-        before = {(route.identity, route.user) for route in outputs.parse(self.output, self.before)}
-        after = {(route.identity, route.user) for route in self.routes}
-        told = [f"+ {user}" for user in _users(after - before)] + [f"- {user}" for user in _users(before - after)]
-        state = "none" if self.before is None else f"{len(before)} lines"
-        return f"{self.output.path}: {state} → {len(after)} lines{_in_brackets(told)}"
+        before = {(route.identity, route.user): route.port for route in outputs.parse(self.output, self.before)}
+        after = {(route.identity, route.user): route.port for route in outputs.parse(self.output, self.text)}
+        moved = sorted(key for key in before.keys() & after.keys() if before[key] != after[key])
+        told = [
+            *(f"+ {user}" for user in _users(after.keys() - before.keys())),
+            *(f"- {user}" for user in _users(before.keys() - after.keys())),
+            *(f"{key[1]} {before[key]} → {after[key]}" for key in moved),
+        ]
+        state = "none" if self.before is None else _lines(len(before))
+        return f"{self.output.path}: {state} → {_lines(len(after))}{_in_brackets(told)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +460,10 @@ Action = (
     | WriteOutput
     | ConfirmAccount
 )
+
+
+def _lines(number: int) -> str:
+    return "1 line" if number == 1 else f"{number} lines"
 
 
 def _users(pairs: Collection[tuple[str, str]]) -> list[str]:

@@ -45,11 +45,15 @@ class DesiredUser:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """The people by name, sorted, and the site's policy for the machine as a whole."""
+    """The people by name, sorted, and the site's policy for the machine as a whole.
+
+    `admin_groups`: who is in all groups of one of these sets is an administrator.
+    """
 
     users: Mapping[str, DesiredUser]
     services: Mapping[str, Service]
     outputs: tuple[OutputKind, ...]
+    admin_groups: tuple[frozenset[str], ...]
     shell: str
     subids: bool
     create_groups: bool
@@ -61,6 +65,7 @@ def desire(roster: Roster, site: Site) -> Desired:
         users={name: _desired_user(user, site) for name, user in roster.users.items()},
         services=site.services,
         outputs=site.outputs,
+        admin_groups=tuple(frozenset(tier.groups) for tier in site.tiers.values() if tier.admin and tier.groups),
         shell=site.shell,
         subids=site.subids,
         create_groups=site.create_groups,

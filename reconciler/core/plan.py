@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from reconciler.core.actions import Action, HaltUnit, Phase, WriteOutput
 from reconciler.core.desired import Desired
-from reconciler.core.findings import Finding, warning
+from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
-from reconciler.core.plan_accounts import managed_accounts, plan_accounts
+from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports
 from reconciler.core.plan_ports import plan_ports, sticky_ports
 from reconciler.core.plan_units import plan_units
@@ -43,13 +43,16 @@ class Plan:
 def make_plan(desired: Desired, observed: Observed) -> Plan:
     """Compare what is wanted with what is there. Pure: the same input gives the same plan."""
     present = managed_accounts(observed) | mapped_users(observed)
-    leaving = present - set(desired.users)
+    gone = present - desired.users.keys()
+    admins = frozenset(name for name in gone if is_admin(desired, observed, name))
+    leaving = gone - admins
     accounts = plan_accounts(desired, observed)
     ports = plan_ports(desired, observed, accounts.refused)
     units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving)
-    maps = plan_outputs(desired, observed, accounts.refused, ports, leaving)
+    maps = plan_outputs(desired, observed, accounts.refused | admins, ports, leaving)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
-    findings = [*accounts.findings, *ports.findings, *units.findings, *_leaving(leaving, observed)]
+    findings = [*accounts.findings, *ports.findings, *units.findings]
+    findings += [*_leaving(leaving, observed), *map(_kept_admin, sorted(admins))]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
@@ -71,6 +74,14 @@ def _leaving(leaving: frozenset[str], observed: Observed) -> list[Finding]:
         for name in leaving
         if name in observed.accounts
     ]
+
+
+def _kept_admin(name: str) -> Finding:
+    return conflict(
+        name,
+        "is an administrator and not on the roster; rosterd does not cut an administrator off by itself."
+        " Put them back, or take them out of the groups of that tier",
+    )
 
 
 def _losing(actions: list[Action], leaving: frozenset[str], observed: Observed) -> set[str]:

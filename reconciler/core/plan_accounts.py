@@ -73,6 +73,13 @@ def managed_accounts(observed: Observed) -> frozenset[str]:
     return frozenset(name for name in names if is_managed(observed, name))
 
 
+def is_admin(desired: Desired, observed: Observed, name: str) -> bool:
+    """Say whether an account is in all groups of a tier of administrators, of those that the host has."""
+    has = observed.groups_of(name)
+    present = (groups & observed.groups.keys() for groups in desired.admin_groups)
+    return any(groups and groups <= has for groups in present)
+
+
 def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
     """Compare the people of the roster with the accounts of the host."""
     plan = AccountPlan()

@@ -76,7 +76,7 @@ def _routes(kind: OutputKind, desired: Desired, refused: Collection[str], ports:
                     yield Route("", user.name, None)
             case OutputKind.DISPATCH_JSON:
                 service = user.routed
-                if service and service.running and port and (user.name, service.name) not in ports.blocked:
+                if service and service.running and port and (user.name, service.name) not in ports.misrouted:
                     yield Route(user.identity, user.name, port)
 
 

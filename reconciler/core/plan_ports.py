@@ -21,18 +21,22 @@ Holder = tuple[str, str]
 class PortPlan:
     """The port of each (user, service), and those that something is wrong with.
 
-    `ports` has sticky and new ones. `blocked` are the services that must not be started, nor be
-    routed to: their port is unknown or somebody else's.
+    `ports` has sticky and new ones. `blocked` are the services that must not be started: their port is
+    unknown, or something else holds it. `misrouted` are those of them to which no request may be sent: who
+    answers there is, or could be, another person.
     """
 
     ports: dict[Holder, int] = field(default_factory=dict)
     blocked: set[Holder] = field(default_factory=set)
+    misrouted: set[Holder] = field(default_factory=set)
     actions: list[WritePort] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
-    def block(self, holder: Holder, text: str) -> None:
-        """Leave this service as it is and say why."""
+    def block(self, holder: Holder, text: str, *, is_safe: bool = False) -> None:
+        """Leave this service as it is and say why; `is_safe`: it is the person's own program that answers."""
         self.blocked.add(holder)
+        if not is_safe:
+            self.misrouted.add(holder)
         self.findings.append(conflict(holder[0], f"{holder[1]}: {text}"))
 
 
@@ -74,20 +78,29 @@ def _plan_service(  # noqa: PLR0913 (the whole of a plan meets here)
     plan: PortPlan,
 ) -> None:
     without = []
+    in_use = {found.unit: found.port for found in observed.listeners if found.unit}
+    kept = set(sticky.values())
     for user in people:
         holder = (user.name, service)
+        own = next((in_use[unit] for unit in user.services[service].instances if unit in in_use), 0)
         if holder in sticky:
             plan.ports[holder] = sticky[holder]
         elif why := _unusable(rule, user.name, (observed.env_files or {}).get((service, user.name))):
             plan.block(holder, why)
+        elif rule.base <= own <= rule.limit and own not in kept:
+            _give(service, rule, user.name, own, plan)  # the env file is lost, the running service tells its port
         elif user.services[service].enabled:
             without.append(user.name)
     for name, port in allocate(rule, without, taken).items():
         if port is None:
             plan.block((name, service), f"no port is left between {rule.base} and {rule.limit}")
-            continue
-        plan.ports[name, service] = port
-        plan.actions.append(WritePort(name, service, rule.path_for(name), rule.variable, port))
+        else:
+            _give(service, rule, name, port, plan)
+
+
+def _give(service: str, rule: PortRule, user: str, port: int, plan: PortPlan) -> None:
+    plan.ports[user, service] = port
+    plan.actions.append(WritePort(user, service, rule.path_for(user), rule.variable, port))
 
 
 def _unusable(rule: PortRule, user: str, file: EnvFile | None) -> str | None:
@@ -142,7 +155,9 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             listeners = by_port.get(port, [])
             strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
-                plan.block(holder, f"port {port} is held by {_words(strangers[0], observed)}; nothing is moved")
+                own = all(observed.user_of(found.uid) == user.name for found in strangers)
+                told = _words(strangers[0], observed)
+                plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
             elif not listeners:
                 plan.findings += _restart_pending(user.name, service, port, by_unit)
 
