@@ -22,7 +22,7 @@ def exclusive(wait: float, path: Path = DEFAULT_PATH) -> Iterator[None]:
     The lock goes with the process, however it ends; children do not inherit it.
     """
     try:
-        path.parent.mkdir(mode=0o755, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise ScanFailed(f"{path}: {error.strerror}; only root can change this machine") from error
