@@ -55,6 +55,10 @@ deb: ## build dist/rosterd_*.deb
 	@packaging/dev-setup deb
 	packaging/build-deb
 
+.PHONY: picture
+picture: deb machine-setup ## draw docs/run.svg from the real output of a throwaway machine
+	@$(AS_ROOT) $(PYTHON) -m tests.demo.picture
+
 .PHONY: bench
 bench: deb ## measure a run against the floor and its peers, in a throwaway machine
 	@packaging/dev-setup machine
