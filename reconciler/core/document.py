@@ -26,6 +26,9 @@ MAX_SHOWN = 100
 _LINE_WIDTH = 100
 # C0 controls but tab, line feed and carriage return; DEL and C1; the line and paragraph separators.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+_LINE_END = re.compile("\r\n?|\n")
+# What must not reach a terminal from a message: the above, tabs and line ends too.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = yaml.resolver.Resolver()
 
@@ -114,6 +117,12 @@ class Document:
         return f"{head}\n{gutter}{line}\n{under}"
 
 
+def printable(text: str) -> str:
+    """Return text fit for one line of a terminal: control characters escaped, at most 60 long."""
+    plain = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+    return plain if len(plain) <= 60 else plain[:57] + "..."  # noqa: PLR2004 (said in the docstring)
+
+
 def _width(text: str) -> int:
     """How many terminal cells `text` takes: wide characters take two, combining ones none."""
     return sum(
@@ -138,6 +147,7 @@ def read_document(name: str, data: bytes) -> tuple[Document, Node | None]:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+            place = min(place, _place_after(text.rstrip()), key=lambda found: found.line)  # not behind the last line
             told = ", ".join(part for part in (error.context, error.problem) if part)
             document.problem(place, f"not valid YAML: {told}{_hint(document, place)}")
             root = None
@@ -155,20 +165,25 @@ def _decode(name: str, data: bytes) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        before = data[: error.start]
-        line = before.count(b"\n") + 1
-        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        place = _place_after(data[: error.start].decode("utf-8-sig", "replace"))
         byte = f"byte 0x{data[error.start]:02x}"
-        raise FileRefused(f"{name}:{line}:{column}: {byte} is not valid UTF-8; save the file as UTF-8") from None
+        raise FileRefused(
+            f"{name}:{place.line}:{place.column}: {byte} is not valid UTF-8; save the file as UTF-8"
+        ) from None
 
 
 def _note_control_characters(document: Document) -> None:
     for found in _CONTROL.finditer(document.text):
-        before = document.text[: found.start()]
-        place = Place(before.count("\n") + 1, found.start() - before.rfind("\n"))
+        place = _place_after(document.text[: found.start()])
         document.problem(place, f"control character U+{ord(found.group()):04X}; remove it")
         if len(document.problems) >= MAX_SHOWN:
             return
+
+
+def _place_after(text: str) -> Place:
+    """Return the place that follows `text`; YAML ends lines with LF, CR LF or CR."""
+    lines = _LINE_END.split(text)
+    return Place(len(lines), len(lines[-1]) + 1)
 
 
 def _hint(document: Document, place: Place) -> str:
@@ -245,7 +260,8 @@ class _Composer:
             if not isinstance(key, Scalar):
                 self._document.problem(key.place, "a key must be a plain word")
             elif (first := seen.setdefault(key.text, key.place)) is not key.place:
-                self._document.problem(key.place, f"key '{key.text}' stands twice, first on line {first.line}")
+                twice = f"key '{printable(key.text)}' stands twice, first on line {first.line}"
+                self._document.problem(key.place, twice)
             else:
                 yield key, value
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.core.document import Document, Mapping, Node, Place, Scalar, Sequence
+from reconciler.core.document import Document, Mapping, Node, Place, Scalar, Sequence, printable
 
 _T = TypeVar("_T")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +102,18 @@ class Fields:
         self.wrong(node.place, f"{key} is {shown(node)}; it must be a whole number from {low} to {high}")
         return default
 
-    def take_texts(self, key: str, rule: Rule) -> tuple[str, ...]:
-        """Return a list of different texts; absent gives an empty one."""
+    def take_texts(self, key: str, rule: Rule, refuse: Callable[[str], str | None] = lambda _: None) -> tuple[str, ...]:
+        """Return a list of different texts; absent gives an empty one.
+
+        `refuse` says of a text that fits the rule why it is not acceptable all the same.
+        """
         found: dict[str, None] = {}
         for node in self.take_list(key):
             text = self.text_of(f"an entry of {key}", node, rule, "")
             if text in found:
                 self.wrong(node.place, f"{key} holds '{text}' twice")
+            elif why := refuse(text):
+                self.wrong(node.place, why)
             elif text:
                 found[text] = None
         return tuple(found)
@@ -182,12 +186,6 @@ def shown(node: Node) -> str:
     if node.kind == "str":
         return f"'{printable(node.text)}'"
     return f"{printable(node.text)} ({_KINDS.get(node.kind, node.kind)})"
-
-
-def printable(text: str) -> str:
-    """Return text fit for one line of a terminal: control characters escaped, at most 60 long."""
-    plain = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
-    return plain if len(plain) <= 60 else plain[:57] + "..."  # noqa: PLR2004 (said in the docstring)
 
 
 _KINDS = {"bool": "which YAML takes for true or false", "int": "a number", "float": "a number",

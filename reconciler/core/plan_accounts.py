@@ -143,7 +143,7 @@ def _create(  # noqa: PLR0913 (the whole of a plan meets here)
             " would get its rights. Rename or remove the group",
         )
         return
-    if uid is None or uid in observed.names_by_uid:
+    if uid is None or uid in observed.names_by_uid or (own is None and uid in observed.gids):
         uid = next(uids, None)
     if uid is None:
         limits = observed.limits
@@ -251,6 +251,8 @@ def _free_subids(observed: Observed) -> dict[str, Iterator[int]]:
 def _free_spans(ranges: tuple[SubidRange, ...], observed: Observed) -> Iterator[int]:
     """Yield the starts of ranges of subordinate ids that overlap no other, upwards."""
     limits = observed.limits
+    if limits.subid_count == 0:
+        return
     first = limits.subid_min
     for taken in sorted(ranges, key=lambda span: span.first):
         while first + limits.subid_count <= taken.first:

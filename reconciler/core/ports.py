@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from reconciler.core.site import PortRule
 
+_LAST = 65535
+_DIGITS = 5
+
 
 def allocate(rule: PortRule, users: Iterable[str], taken: set[int]) -> Mapping[str, int | None]:
     """Give each user, in sorted order, the lowest port of the rule's range that is not taken.
@@ -28,6 +31,5 @@ def allocate(rule: PortRule, users: Iterable[str], taken: set[int]) -> Mapping[s
 
 def port_number(text: str) -> int | None:
     """Return the port that an env file's value means, None if it is none (decimal digits, 1 to 65535)."""
-    if text.isascii() and text.isdigit() and 1 <= int(text) <= 65535:  # noqa: PLR2004 (TCP's last port)
-        return int(text)
-    return None
+    is_number = text.isascii() and text.isdigit() and len(text) <= _DIGITS
+    return int(text) if is_number and 1 <= int(text) <= _LAST else None

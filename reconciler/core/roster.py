@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core import names
-from reconciler.core.document import Document, Node, Place, Scalar, Sequence, read_document
+from reconciler.core.document import Document, Node, Place, Scalar, Sequence, printable, read_document
 from reconciler.core.document import Mapping as MappingNode
-from reconciler.core.fields import Fields, printable, shown
+from reconciler.core.fields import Fields, shown
 from reconciler.core.site import Namespaces, Site, Tier
 
 IMPLICIT_REPO = "infra"
@@ -163,16 +163,17 @@ def _namespaces(fields: Fields, tier: Tier | None) -> tuple[str, ...]:
 
 
 def _repos(fields: Fields, layout: CodeLayout) -> tuple[str, ...]:
-    repos = fields.take_texts("repos", names.REPO)
+    repos = fields.take_texts("repos", names.REPO, _refuse_repo)
     node = fields.value("repos")
     if node is not None and layout is not CodeLayout.WORKSPACE:
         fields.wrong(node.place, "repos needs code_layout: workspace")
-    for repo in repos:
-        if repo == IMPLICIT_REPO:
-            fields.wrong(fields.place("repos"), f"'{IMPLICIT_REPO}' is always there; leave it out of repos")
-        elif repo.endswith(".git"):
-            fields.wrong(fields.place("repos"), f"write '{repo.removesuffix('.git')}' without .git in repos")
     return repos
+
+
+def _refuse_repo(repo: str) -> str | None:
+    if repo == IMPLICIT_REPO:
+        return f"'{IMPLICIT_REPO}' is always there; leave it out of repos"
+    return f"write '{repo.removesuffix('.git')}' without .git in repos" if repo.endswith(".git") else None
 
 
 def _switches(fields: Fields, site: Site) -> tuple[tuple[str, bool], ...]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core import names
-from reconciler.core.document import Document, Node, Scalar, Sequence, read_document
+from reconciler.core.document import Document, Node, Scalar, Sequence, printable, read_document
 from reconciler.core.document import Mapping as MappingNode
-from reconciler.core.fields import Fields, Rule, is_null, printable, shown
+from reconciler.core.fields import Fields, Rule, is_null, shown
 
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535
@@ -221,7 +221,8 @@ def _tiers(fields: Fields, default: Site) -> Mapping[str, Tier]:
     tiers = fields.take_each("tiers", read)
     if tiers is None:
         return default.tiers
-    if not tiers:
+    node = fields.take_mapping("tiers")
+    if node is not None and not node.entries:
         fields.wrong(fields.place("tiers"), "tiers is empty; at least one tier is needed")
     return tiers
 
@@ -255,7 +256,8 @@ def _service(fields: Fields, name: Scalar, node: Node) -> Service | None:
     if inner is None:
         return None
     units = inner.take_texts("units", names.TEMPLATE)
-    if not units and not inner.document.problems:
+    given = inner.value("units")
+    if given is None or (isinstance(given, Sequence) and not given.items):
         inner.wrong(inner.place("units"), "units is missing or empty; name at least one template unit")
     service = Service(
         name.text,

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.core.document import printable
 from reconciler.core.roster import Roster
 from reconciler.core.site import ClusterCheck, Site
 
@@ -42,7 +43,7 @@ def compare_tiers(roster: Roster, site: Site, cluster: Mapping[str, str]) -> lis
             found.append(TierDifference(user.name, is_conflict=False, text=text))
         elif there != user.tier:
             text = (
-                f"user '{user.name}': tier is {user.tier} in the roster but {there} in the cluster"
+                f"user '{user.name}': tier is {user.tier} in the roster but {printable(there)} in the cluster"
                 f" (k8s_user '{user.k8s_user}'); make them agree"
             )
             found.append(TierDifference(user.name, is_conflict=True, text=text))
