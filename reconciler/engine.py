@@ -49,7 +49,7 @@ class Surroundings:
 class Report:
     """What a run did. `people` are on the roster; `plan` is the last one made, after the last look.
 
-    `failed` are the keys of actions that did not work, and not at a second try either.
+    `failed` are the actions that did not work, and not at a further try either, by their keys.
 
     `unmet` are changes that did not take effect although nothing failed. `stopped` is set where the run could
     not go on after it had begun: a file edited meanwhile is refused, or a further look failed.
@@ -58,7 +58,7 @@ class Report:
     people: int
     plan: Plan
     outcomes: list[Outcome] = field(default_factory=list)
-    failed: set[Key] = field(default_factory=set)
+    failed: dict[Key, Action] = field(default_factory=dict)
     unmet: list[Action] = field(default_factory=list)
     stopped: RosterdError | None = None
 
@@ -106,6 +106,7 @@ def _repeat(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, 
 
 def _converge(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
     """Apply plan after plan until one asks for nothing new. Most runs need two looks."""
+    report.failed.clear()  # by a run of files that were edited since
     run = _Applying(surroundings, report)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
@@ -126,7 +127,6 @@ class _Applying:
         self._report = report
         self._failed = report.failed
         self._tried: set[object] = set()
-        self._unmapped: set[str] = set()
 
     def untried(self, plan: Plan) -> list[Action]:
         """Return what this run has not tried yet and nothing that failed stands in the way of.
@@ -165,14 +165,11 @@ class _Applying:
 
     def _note(self, outcome: Outcome) -> None:
         self._report.outcomes.append(outcome)
-        key = outcome.action.key
-        concerns_maps = len(key) == 1 or isinstance(outcome.action, WritePort)
         match outcome.status:
             case Status.FAILED:
-                self._failed.add(key)
-                self._unmapped |= {key[0]} if concerns_maps else set()
+                self._failed[outcome.action.key] = outcome.action
             case Status.DONE:
-                self._failed.discard(key)
+                self._failed.pop(outcome.action.key, None)
             case Status.SKIPPED:
                 pass
         self._surroundings.ended(outcome)
@@ -185,7 +182,8 @@ class _Applying:
         """Leave the map lines of people whose account or port failed as they are."""
         if not isinstance(action, WriteOutput) or action.phase is Phase.UNMAP:
             return action
-        reduced = action.keeping(self._unmapped, dict(plan.routed_ports))
+        unmapped = {key[0] for key, failed in self._failed.items() if len(key) == 1 or isinstance(failed, WritePort)}
+        reduced = action.keeping(unmapped, dict(plan.routed_ports))
         return reduced if reduced.needed else None
 
 
