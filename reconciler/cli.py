@@ -16,7 +16,6 @@ import os
 import signal
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -218,7 +217,7 @@ def _begin() -> str:
     """See that the caller is root, and give the run an id that each of its log lines bears."""
     if os.geteuid() != 0:
         raise ScanFailed("only root can change this machine; as yourself: rosterd --dry-run")
-    run_id = uuid.uuid4().hex
+    run_id = os.urandom(16).hex()
     structlog.contextvars.bind_contextvars(run_id=run_id)
     return run_id
 
