@@ -11,6 +11,7 @@ the lock · 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -65,6 +66,9 @@ _EXITS: tuple[tuple[type[RosterdError], Exit], ...] = (
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what is observed need not be valid text
     try:
         options = _parser().parse_args(_with_command(list(sys.argv[1:] if arguments is None else arguments)))
         code = options.command(options)
@@ -75,9 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         _tell("rosterd: interrupted; the next run finishes what was begun")
         code = Exit.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has left; keep Python from saying so again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # of a command that only reads; whoever wanted its output has left
+        log.discard(sys.stdout)
         code = Exit.OK
     sys.exit(code)
 
@@ -202,6 +205,9 @@ def _run(options: argparse.Namespace) -> Exit:
         except RosterdError as error:
             structlog.get_logger().error("run_stopped", message=f"run stopped, nothing was changed: {error}")
             return _exit_for(error)
+        except Exception as error:
+            structlog.get_logger().error("run_stopped", message=f"run stopped by a fault of rosterd's own: {error!r}")
+            raise
     seconds = time.monotonic() - started
     report.log_standing(done.plan, done.unmet)
     if done.stopped is not None:
@@ -224,7 +230,8 @@ def _begin() -> str:
 
 def _exit_of(done: Report) -> Exit:
     if done.stopped is not None:
-        return _exit_for(done.stopped)
+        # 1 and 5 say that nothing was changed.
+        return Exit.PROBLEMS if done.outcomes else _exit_for(done.stopped)
     if done.plan.held:
         return Exit.HELD
     return Exit.PROBLEMS if done.has_problems else Exit.OK
@@ -260,8 +267,12 @@ def _surroundings(options: argparse.Namespace, *, quiet: bool) -> Surroundings:
 
 
 def _show_plan(plan: Plan) -> None:
-    sys.stdout.write(view.plan_text(plan, colour=log.wants_colour(sys.stdout, os.environ)))
-    sys.stdout.flush()
+    text = view.plan_text(plan, colour=log.wants_colour(sys.stdout, os.environ))
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # a run goes on, whether or not somebody reads along
+        log.discard(sys.stdout)
 
 
 def _no_plan(_plan: Plan) -> None:
@@ -293,7 +304,11 @@ def _derive(options: argparse.Namespace) -> Exit:
     given = {routed.name: _json_file(options.ports_json, derivation.parse_ports)} if routed else {}
     if options.playwright_ports_json is not None:
         given[derivation.PLAYWRIGHT] = _json_file(options.playwright_ports_json, derivation.parse_ports)
-    _print_json(derivation.derive(inputs.roster, inputs.site, given))
+    try:
+        document = derivation.derive(inputs.roster, inputs.site, given)
+    except ValueError as error:
+        raise ScanFailed(str(error)) from error
+    _print_json(document)
     return Exit.OK
 
 

@@ -49,7 +49,7 @@ class Surroundings:
 class Report:
     """What a run did. `people` are on the roster; `plan` is the last one made, after the last look.
 
-    `failed` are the actions that did not work, and not at a further try either, by their keys.
+    `failed` are the actions that did not work, and not at a further try either, by kind and key.
 
     `unmet` are changes that did not take effect although nothing failed. `stopped` is set where the run could
     not go on after it had begun: a file edited meanwhile is refused, or a further look failed.
@@ -58,7 +58,7 @@ class Report:
     people: int
     plan: Plan
     outcomes: list[Outcome] = field(default_factory=list)
-    failed: dict[Key, Action] = field(default_factory=dict)
+    failed: dict[tuple[str, Key], Action] = field(default_factory=dict)
     unmet: list[Action] = field(default_factory=list)
     stopped: RosterdError | None = None
 
@@ -161,15 +161,16 @@ class _Applying:
                 yield action
 
     def _blocker(self, key: Key) -> Key | None:
-        return next((key[:size] for size in range(1, len(key) + 1) if key[:size] in self._failed), None)
+        failed = {action.key for action in self._failed.values()}
+        return next((key[:size] for size in range(1, len(key) + 1) if key[:size] in failed), None)
 
     def _note(self, outcome: Outcome) -> None:
         self._report.outcomes.append(outcome)
         match outcome.status:
             case Status.FAILED:
-                self._failed[outcome.action.key] = outcome.action
+                self._failed[outcome.action.kind, outcome.action.key] = outcome.action
             case Status.DONE:
-                self._failed.pop(outcome.action.key, None)
+                self._failed.pop((outcome.action.kind, outcome.action.key), None)
             case Status.SKIPPED:
                 pass
         self._surroundings.ended(outcome)
@@ -182,7 +183,8 @@ class _Applying:
         """Leave the map lines of people whose account or port failed as they are."""
         if not isinstance(action, WriteOutput) or action.phase is Phase.UNMAP:
             return action
-        unmapped = {key[0] for key, failed in self._failed.items() if len(key) == 1 or isinstance(failed, WritePort)}
+        failed = self._failed.values()
+        unmapped = {one.key[0] for one in failed if len(one.key) == 1 or isinstance(one, WritePort)}
         reduced = action.keeping(unmapped, dict(plan.routed_ports))
         return reduced if reduced.needed else None
 

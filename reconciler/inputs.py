@@ -13,6 +13,7 @@ from reconciler.core.roster import Roster, parse_roster
 from reconciler.core.site import Site, TierSource, parse_site
 from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
 from reconciler.errors import FileRefused, StepFailed, TierConflict
+from reconciler.host.files import read_bytes
 from reconciler.host.process import run
 from reconciler.host.sources import read_source
 
@@ -93,7 +94,10 @@ def check_cluster(roster: Roster, site: Site) -> None:
 
 def _ask(source: TierSource) -> str:
     if source.file is not None:
-        return Path(source.file).read_text(encoding="utf-8")
+        data = read_bytes(Path(source.file), follow=True)
+        if data is None:
+            raise StepFailed(f"{source.file} does not exist")
+        return data.decode("utf-8", "replace")
     finished = run(source.command, timeout=source.timeout)
     if finished.code != 0:
         raise StepFailed(finished.complaint)

@@ -10,6 +10,7 @@ ROSTERD_ACTION (the kind of action), ROSTERD_EVENT (the event name), ROSTERD_<KE
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import re
 import socket
@@ -17,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -34,7 +35,7 @@ def configure(stream: TextIO = sys.stderr, environment: Mapping[str, str] = os.e
         factory: Any = _Journal
         last: Any = _journal_fields
     else:
-        factory = structlog.PrintLoggerFactory(stream)
+        factory = structlog.PrintLoggerFactory(cast("TextIO", _Unbroken(stream)))
         last = _Lines(colour=wants_colour(stream, environment))
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, last],
@@ -56,6 +57,28 @@ def goes_to_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
 def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
     """Say whether to colour: on a terminal, unless NO_COLOR is set to anything."""
     return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def discard(stream: TextIO) -> None:
+    """Let what is still written to a stream go nowhere: its reader has left."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+class _Unbroken(io.TextIOBase):
+    """A stream whose reader may leave in the middle of a run without ending it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            discard(self._stream)
+        return len(text)
 
 
 class _Lines:

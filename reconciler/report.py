@@ -11,6 +11,7 @@ from reconciler.core.actions import Action
 from reconciler.core.findings import Finding, FindingKind
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan import Plan
+from reconciler.core.text import escaped
 from reconciler.engine import Report
 
 
@@ -83,7 +84,7 @@ def _log_finding(finding: Finding) -> None:
 
 
 def _line(user: str | None, text: str) -> str:
-    return f"{user}: {text}" if user else text
+    return escaped(f"{user}: {text}" if user else text)
 
 
 def _who(user: str | None) -> dict[str, str]:

@@ -85,7 +85,10 @@ class CreateGroup:
 
 @dataclass(frozen=True, slots=True)
 class CreateAccount:
-    """Create an account: its group first unless that exists, then `useradd` with the explicit uid."""
+    """Create an account: its group first, then `useradd` with the explicit uid.
+
+    `existing_gid`: the group is there already, from a creation that was interrupted.
+    """
 
     phase: ClassVar = Phase.ACCOUNTS
     sign: ClassVar = Sign.ADD
@@ -96,7 +99,7 @@ class CreateAccount:
     shell: str
     groups: tuple[str, ...]
     subids: bool = True
-    group_exists: bool = False
+    existing_gid: int | None = None
 
     @property
     def key(self) -> Key:
@@ -442,6 +445,26 @@ class ConfirmAccount:
         return "account: being created → complete"
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetRecord:
+    """Remove the record of a creation that came to nothing."""
+
+    phase: ClassVar = Phase.GHOSTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "forget_record"
+    user: str
+    uid: int
+
+    @property
+    def key(self) -> Key:
+        """Its own."""
+        return (self.user, "record")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"record of a creation with uid {self.uid}: open → forgotten (no such account of rosterd's)"
+
+
 Action = (
     RemoveGhost
     | CreateGroup
@@ -459,6 +482,7 @@ Action = (
     | HaltUnit
     | WriteOutput
     | ConfirmAccount
+    | ForgetRecord
 )
 
 

@@ -36,7 +36,8 @@ def derive(roster: Roster, site: Site, given: Mapping[str, Ports]) -> dict[str, 
     """Return the document that `rosterd derive` prints.
 
     `given` are the sticky ports by service. A person who has none gets the lowest from the base that no
-    person of the roster was given.
+    person of the roster was given. Raises ValueError where two people were given one port, or where no port is
+    left for somebody.
     """
     desired = desire(roster, site)
     ports = _all_ports(desired, given)
@@ -75,7 +76,7 @@ def _all_ports(desired: Desired, given: Mapping[str, Ports]) -> dict[str, dict[s
         service: {user: port for user, port in ports.items() if user in desired.users}
         for service, ports in given.items()
     }
-    taken = {port for ports in kept.values() for port in ports.values()}
+    taken = set(_owners(kept))
     result: dict[str, dict[str, int]] = {}
     for name, service in desired.services.items():
         if service.port is None:
@@ -84,6 +85,19 @@ def _all_ports(desired: Desired, given: Mapping[str, Ports]) -> dict[str, dict[s
         without = [
             user.name for user in desired.users.values() if user.services[name].enabled and user.name not in ports
         ]
-        new = allocate(service.port, without, taken)
-        result[name] = ports | {user: port for user, port in new.items() if port is not None}
+        for user, port in allocate(service.port, without, taken).items():
+            if port is None:
+                raise ValueError(f"no port is left between {service.port.base} and {service.port.limit} for {user}")
+            ports[user] = port
+        result[name] = ports
     return result
+
+
+def _owners(given: Mapping[str, Ports]) -> Mapping[int, str]:
+    """Return who has each given port; raises ValueError where two people have one."""
+    owners: dict[int, str] = {}
+    for ports in given.values():
+        for user, port in ports.items():
+            if owners.setdefault(port, user) != user:
+                raise ValueError(f"port {port} is given to {owners[port]} and to {user}; requests would go astray")
+    return owners

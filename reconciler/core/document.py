@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from reconciler.core.text import printable
 from reconciler.errors import FileRefused
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -27,8 +28,6 @@ _LINE_WIDTH = 100
 # C0 controls but tab, line feed and carriage return; DEL and C1; the line and paragraph separators.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
 _LINE_END = re.compile("\r\n?|\n")
-# What must not reach a terminal from a message: the above, tabs and line ends too.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = yaml.resolver.Resolver()
 
@@ -115,12 +114,6 @@ class Document:
         gutter = f"{place.line:>5} | "
         under = " " * (len(gutter) - 2) + "| " + " " * _width(line[:caret]) + "^"
         return f"{head}\n{gutter}{line}\n{under}"
-
-
-def printable(text: str) -> str:
-    """Return text fit for one line of a terminal: control characters escaped, at most 60 long."""
-    plain = _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
-    return plain if len(plain) <= 60 else plain[:57] + "..."  # noqa: PLR2004 (said in the docstring)
 
 
 def _width(text: str) -> int:

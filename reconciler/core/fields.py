@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.core.document import Document, Mapping, Node, Place, Scalar, Sequence, printable
+from reconciler.core.document import Document, Mapping, Node, Place, Scalar, Sequence
+from reconciler.core.text import printable
 
 _T = TypeVar("_T")
 

@@ -55,9 +55,13 @@ class IdLimits:
 
 
 class HomeKind(StrEnum):
-    """What lies at the path of a home, without following a link."""
+    """What lies at the path of a home, without following a link.
+
+    `MISSING` can be made, `NOWHERE` cannot: no absolute path, or no folder above it.
+    """
 
     MISSING = "missing"
+    NOWHERE = "nowhere"
     FOLDER = "folder"
     SYMLINK = "symlink"
     OTHER = "other"
@@ -74,12 +78,17 @@ class Home:
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """A listening TCP socket. `unit` is the systemd unit it belongs to; pid and unit are None if unknown."""
+    """A listening TCP socket.
+
+    `unit` is the unit of the system's manager that it belongs to, `user_unit` the one of a person's own
+    manager; these and `pid` are None if there is none, or if it is unknown.
+    """
 
     port: int
     uid: int
     unit: str | None = None
     pid: int | None = None
+    user_unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +105,14 @@ class Units:
 
     `states` is None where systemd could not be asked, and `why` says why. `enabled` are the names
     linked from a `.wants` or `.requires` folder, `masked` those that are masked, `templates`
-    the template files that exist.
+    the template files that exist, `not_installable` those of them without an [Install] section.
     """
 
     states: Mapping[str, UnitState] | None
     enabled: frozenset[str] = frozenset()
     masked: frozenset[str] = frozenset()
     templates: frozenset[str] = frozenset()
+    not_installable: frozenset[str] = frozenset()
     why: str = ""
 
 
@@ -110,12 +120,14 @@ class Units:
 class EnvFile:
     """One variable of one env file: `value` is None where the file or the assignment is missing.
 
-    `open_ended`: the file ends inside a quote or a continued line, nothing can be appended.
+    `open_ended`: the file ends inside a quote or a continued line, nothing can be appended. `problem` says
+    why a file that is there cannot be used at all.
     """
 
     exists: bool
     value: str | None = None
     open_ended: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +137,8 @@ class Observed:
     `env_files` holds, per service and user, whoever the user is. `shadow` are the names with
     a line in shadow(5). `subuids` and `subgids` are None where the host has no such file. `skel_gaps`
     are, per account whose creation has not been confirmed, the entries of /etc/skel that its home
-    lacks. `intents` are the uids of those accounts, by name. `unseen` names what could not be read.
+    lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their gids. `unseen` names
+    what could not be read.
     """
 
     accounts: Mapping[str, Account]
@@ -137,6 +150,7 @@ class Observed:
     homes: Mapping[str, Home] = field(default_factory=dict)
     skel_gaps: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     intents: Mapping[str, int] = field(default_factory=dict)
+    intent_gids: Mapping[str, int] = field(default_factory=dict)
     env_files: Mapping[tuple[str, str], EnvFile] | None = field(default_factory=dict)
     outputs: Mapping[OutputKind, str | None] = field(default_factory=dict)
     listeners: tuple[Listener, ...] = ()

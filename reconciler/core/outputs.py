@@ -45,13 +45,23 @@ def render(kind: OutputKind, routes: Iterable[Route]) -> str:
             assert_never(kind)
 
 
+def is_readable(kind: OutputKind, text: str | None) -> bool:
+    """Say whether a file's text is of its format; what cannot be read is never taken for empty."""
+    if kind is not OutputKind.DISPATCH_JSON or not text:
+        return True
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def parse(kind: OutputKind, text: str | None) -> tuple[Route, ...]:
     """Return the routes that an output file holds; lines that are none are passed over."""
     if not text:
         return ()
     match kind:
         case OutputKind.TTYD_USER_MAP:
-            pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and line[0] != "#")
+            pairs = (line.split("=", 1) for line in text.split("\n") if "=" in line and line[0] != "#")
             return tuple(Route(identity.strip(), user.strip(), None) for identity, user in pairs)
         case OutputKind.TTYD_ADMINS:
             lines = (line.strip() for line in text.splitlines())

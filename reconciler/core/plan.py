@@ -9,7 +9,7 @@ from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
-from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports
+from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
 from reconciler.core.plan_ports import plan_ports, sticky_ports
 from reconciler.core.plan_units import plan_units
 
@@ -19,7 +19,7 @@ class Plan:
     """What is to be done and what is to be told.
 
     `actions` stand in the order of a run. `cuts` are the people whom the run would cut off: they have
-    something to lose here and are not on the roster. `managed` counts everybody whom rosterd manages
+    something to lose here and are not on the roster. `present` is everybody whom rosterd manages
     or maps, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped,
     `why_held` its reason. `routed_ports` are for maps that are written without some of their changes.
     """
@@ -28,7 +28,7 @@ class Plan:
     findings: tuple[Finding, ...] = ()
     unseen: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
-    managed: int = 0
+    present: tuple[str, ...] = ()
     empty_roster: bool = False
     held: tuple[str, ...] = ()
     why_held: str = ""
@@ -52,28 +52,38 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     maps = plan_outputs(desired, observed, accounts.refused | admins, ports, leaving)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
     findings = [*accounts.findings, *ports.findings, *units.findings]
+    findings += map(_unreadable, unreadable_outputs(observed))
     findings += [*_leaving(leaving, observed), *map(_kept_admin, sorted(admins))]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
         unseen=observed.unseen,
         cuts=tuple(sorted(_losing(actions, leaving, observed))),
-        managed=len(present),
+        present=tuple(sorted(present)),
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
     )
 
 
 def _leaving(leaving: frozenset[str], observed: Observed) -> list[Finding]:
-    return [
-        warning(
-            name,
-            "not on the roster, but the account itself can still log in; this version does not lock it."
-            f" To lock it: usermod --lock --expiredate 1 {name}",
-        )
-        for name in leaving
-        if name in observed.accounts
-    ]
+    managed = managed_accounts(observed)
+    return [_still_open(name) if name in managed else _only_mapped(name) for name in leaving]
+
+
+def _unreadable(path: str) -> Finding:
+    return conflict(None, f"{path} is not of its format, so nobody's line in it is touched; mend or remove the file")
+
+
+def _still_open(name: str) -> Finding:
+    return warning(
+        name,
+        "not on the roster, but the account itself can still log in; this version does not lock it."
+        f" To lock it: usermod --lock --expiredate 1 {name}",
+    )
+
+
+def _only_mapped(name: str) -> Finding:
+    return warning(name, "a map names them, but they are not on the roster, and their account is not managed")
 
 
 def _kept_admin(name: str) -> Finding:

@@ -16,6 +16,7 @@ from reconciler.core.actions import (
     CreateAccount,
     CreateGroup,
     FillSkel,
+    ForgetRecord,
     MakeHome,
     RemoveGhost,
     SetHomeMode,
@@ -46,24 +47,29 @@ class AccountPlan:
 def is_managed(observed: Observed, name: str) -> bool:
     """Say whether an account is rosterd's.
 
-    It is when it bears the mark, when the record of its creation names its uid, or when it is what
-    an interrupted `useradd` leaves: a primary group that does not resolve, and no home.
+    It is when it bears the mark, or when it is what an interrupted `useradd` leaves: no home yet, for the
+    mark is written before the home, and either the record of its creation names its uid, or its primary group
+    does not resolve.
     """
     account = observed.accounts.get(name)
     if account is None:
         return False
-    marked = observed.groups.get(MANAGED_GROUP)
-    if marked is not None and (name in marked.members or account.gid == marked.gid):
-        return True
-    if observed.intents.get(name) == account.uid:
+    if _is_marked(observed, account):
         return True
     home = observed.homes.get(name)
-    return (
-        account.uid >= observed.limits.uid_min
-        and not _gid_resolves(observed, account)
-        and home is not None
-        and home.kind is HomeKind.MISSING
-    )
+    if home is None or home.kind is not HomeKind.MISSING:
+        return False
+    is_recorded = observed.intents.get(name) == account.uid
+    return is_recorded or (account.uid >= observed.limits.uid_min and not _gid_resolves(observed, account))
+
+
+def _is_marked(observed: Observed, account: Account) -> bool:
+    return MANAGED_GROUP in observed.groups_of(account.name)
+
+
+def home_of(name: str) -> str:
+    """Return where a new account has its home."""
+    return f"/home/{name}"
 
 
 def managed_accounts(observed: Observed) -> frozenset[str]:
@@ -84,6 +90,7 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
     """Compare the people of the roster with the accounts of the host."""
     plan = AccountPlan()
     groups = _plan_groups(desired, observed, plan)
+    plan.actions += _stale_records(desired, observed)
     uids = _free_uids(observed)
     spans = _free_subids(observed)
     for user in desired.users.values():
@@ -100,6 +107,17 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
                 f" person. To take it over: `rosterd adopt {user.name}`, or `adopt: true` in the roster",
             )
     return plan
+
+
+def _stale_records(desired: Desired, observed: Observed) -> Iterator[Action]:
+    """Forget the records that no creation goes with any more: they would claim a later account of that name."""
+    for name in sorted(observed.intents):
+        if name in observed.accounts:
+            stale = observed.intents[name] != observed.accounts[name].uid or not is_managed(observed, name)
+        else:
+            stale = name not in desired.users
+        if stale:
+            yield ForgetRecord(name, observed.intents[name])
 
 
 def _plan_groups(desired: Desired, observed: Observed, plan: AccountPlan) -> set[str]:
@@ -136,7 +154,16 @@ def _create(  # noqa: PLR0913 (the whole of a plan meets here)
 ) -> None:
     own = observed.groups.get(user.name)
     uid: int | None = observed.intents.get(user.name)
-    if own is not None and own.gid != uid:
+    home = observed.homes.get(user.name)
+    if home is not None and home.kind is not HomeKind.MISSING:
+        told = f"belongs to {observed.user_of(home.uid)}" if home.kind is HomeKind.FOLDER else home.kind.value
+        plan.refuse(
+            user.name,
+            f"{home_of(user.name)} is there already ({told}) and there is no account of that name; a new one"
+            " would get these files. Move them away, or make their owner's account again and adopt it",
+        )
+        return
+    if own is not None and own.gid not in (uid, observed.intent_gids.get(user.name)):
         plan.refuse(
             user.name,
             f"a group {user.name} (gid {own.gid}) exists without an account of that name; an account made now"
@@ -158,11 +185,11 @@ def _create(  # noqa: PLR0913 (the whole of a plan meets here)
         CreateAccount(
             user.name,
             uid,
-            f"/home/{user.name}",
+            home_of(user.name),
             shell,
             (*groups, MANAGED_GROUP),
             subids=desired.subids,
-            group_exists=own is not None,
+            existing_gid=own.gid if own else None,
         )
     )
 
@@ -182,7 +209,7 @@ def _complete(  # noqa: PLR0913 (as above)
         plan.refuse(user.name, why)
         return
     actions: list[Action] = []
-    if not is_managed(observed, user.name):
+    if not _is_marked(observed, account):
         actions.append(Adopt(user.name, account.uid, MANAGED_GROUP))
     if not _gid_resolves(observed, account):
         actions.append(CompleteGroup(user.name, account.gid))
@@ -190,7 +217,7 @@ def _complete(  # noqa: PLR0913 (as above)
         actions.append(CompleteShadow(user.name))
     actions += _missing_subids(account, observed, spans) if desired.subids else []
     actions += _home_actions(account, home, observed, being_created=being_created)
-    actions += _memberships(user.name, groups, observed, adopting=user.adopt)
+    actions += _memberships(user.name, groups, observed)
     if being_created and not actions:
         actions.append(ConfirmAccount(user.name))
     plan.actions += actions
@@ -200,6 +227,8 @@ def _home_refusal(account: Account, home: Home | None, observed: Observed, *, be
     """Say why a home is not one that rosterd works with; None where it is."""
     if home is None or home.kind is HomeKind.MISSING:
         return None
+    if home.kind is HomeKind.NOWHERE:
+        return f"home {account.home} is not there and cannot be made there; give the account another: usermod --home"
     if home.kind is not HomeKind.FOLDER:
         what = "a symbolic link" if home.kind is HomeKind.SYMLINK else "not a folder"
         return f"home {account.home} is {what}; rosterd does not follow it. Put a folder of the user's there"
@@ -222,10 +251,9 @@ def _home_actions(account: Account, home: Home | None, observed: Observed, *, be
         yield FillSkel(account.name, account.home, gaps)
 
 
-def _memberships(name: str, groups: tuple[str, ...], observed: Observed, *, adopting: bool) -> Iterator[Action]:
+def _memberships(name: str, groups: tuple[str, ...], observed: Observed) -> Iterator[Action]:
     has = observed.groups_of(name)
-    mark = () if MANAGED_GROUP in has or (adopting and not is_managed(observed, name)) else (MANAGED_GROUP,)
-    missing = tuple(group for group in (*groups, *mark) if group not in has)
+    missing = tuple(group for group in groups if group not in has)
     if missing:
         yield AddToGroups(name, missing, tuple(sorted(has)))
 

@@ -19,6 +19,11 @@ def mapped_users(observed: Observed) -> frozenset[str]:
     return frozenset(route.user for kind, text in observed.outputs.items() for route in outputs.parse(kind, text))
 
 
+def unreadable_outputs(observed: Observed) -> list[str]:
+    """Return the paths of the maps on the host that cannot be read as what they are."""
+    return [kind.path for kind, text in observed.outputs.items() if not outputs.is_readable(kind, text)]
+
+
 def plan_outputs(
     desired: Desired, observed: Observed, refused: Collection[str], ports: PortPlan, leaving: Collection[str]
 ) -> list[WriteOutput]:
@@ -32,7 +37,7 @@ def plan_outputs(
     known = routed_ports(desired, sticky_ports(observed) | ports.ports)
     actions: list[WriteOutput] = []
     for kind in desired.outputs:
-        if kind not in observed.outputs:
+        if kind not in observed.outputs or not outputs.is_readable(kind, observed.outputs[kind]):
             continue
         now = observed.outputs[kind]
         unmapping = _unmapping(kind, now, leaving, known)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.actions import WritePort
@@ -12,6 +12,8 @@ from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import EnvFile, Listener, Observed
 from reconciler.core.ports import allocate, port_number
 from reconciler.core.site import PortRule
+
+_NAMED = 3
 
 Holder = tuple[str, str]
 """A user and the service whose port is meant."""
@@ -77,19 +79,20 @@ def _plan_service(  # noqa: PLR0913 (the whole of a plan meets here)
     taken: set[int],
     plan: PortPlan,
 ) -> None:
+    in_use = _ports_in_use(rule, observed, set(sticky.values()))
     without = []
-    in_use = {found.unit: found.port for found in observed.listeners if found.unit}
-    kept = set(sticky.values())
     for user in people:
         holder = (user.name, service)
-        own = next((in_use[unit] for unit in user.services[service].instances if unit in in_use), 0)
+        own = {port for unit in user.services[service].instances for port in in_use.get(unit, ())}
         if holder in sticky:
             plan.ports[holder] = sticky[holder]
-        elif why := _unusable(rule, user.name, (observed.env_files or {}).get((service, user.name))):
-            plan.block(holder, why)
-        elif rule.base <= own <= rule.limit and own not in kept:
-            _give(service, rule, user.name, own, plan)  # the env file is lost, the running service tells its port
-        elif user.services[service].enabled:
+        elif not user.services[service].enabled:
+            continue
+        elif why := _why_no_port(rule, user.name, (observed.env_files or {}).get((service, user.name)), own):
+            plan.block(holder, why, is_safe=bool(own))
+        elif own:
+            _give(service, rule, user.name, own.pop(), plan)  # the env file is lost, the running service tells
+        else:
             without.append(user.name)
     for name, port in allocate(rule, without, taken).items():
         if port is None:
@@ -98,20 +101,31 @@ def _plan_service(  # noqa: PLR0913 (the whole of a plan meets here)
             _give(service, rule, name, port, plan)
 
 
+def _ports_in_use(rule: PortRule, observed: Observed, kept: set[int]) -> Mapping[str, set[int]]:
+    """Return by unit the ports of the rule's range that it listens on and no env file keeps."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for listener in observed.listeners:
+        if listener.unit and rule.base <= listener.port <= rule.limit and listener.port not in kept:
+            found[listener.unit].add(listener.port)
+    return found
+
+
 def _give(service: str, rule: PortRule, user: str, port: int, plan: PortPlan) -> None:
     plan.ports[user, service] = port
     plan.actions.append(WritePort(user, service, rule.path_for(user), rule.variable, port))
 
 
-def _unusable(rule: PortRule, user: str, file: EnvFile | None) -> str | None:
+def _why_no_port(rule: PortRule, user: str, file: EnvFile | None, own: set[int]) -> str | None:
     """Say why an env file without a usable port cannot be given one; None where it can."""
     path = rule.path_for(user)
-    if file is None or not file.exists:
-        return None
-    if file.value is not None:
+    if file is not None and file.problem:
+        return file.problem
+    if file is not None and file.value is not None:
         return f"{rule.variable} in {path} is not a port from 1 to 65535; correct or remove that line"
-    if file.open_ended:
+    if file is not None and file.open_ended:
         return f"{path} ends in an open quote, or holds a continued comment; no line can be added safely"
+    if len(own) > 1:
+        return f"{path} has no {rule.variable}, and the service listens on {_listed(own)}; write the right one there"
     return None
 
 
@@ -120,23 +134,28 @@ def _find_shared_ports(desired: Desired, observed: Observed, sticky: Mapping[Hol
     claims: dict[int, set[Holder]] = defaultdict(set)
     for holder, port in sticky.items():
         claims[port].add(holder)
+    listening = {(found.port, found.unit) for found in observed.listeners}
     for port, holders in claims.items():
         if len(holders) == 1:
             continue
-        owner = _listening_holder(port, holders, desired, observed)
+        owner = next((holder for holder in sorted(holders) if _listens(holder, port, desired, listening)), None)
         for holder in sorted(holders - {owner} if owner else holders):
-            others = ", ".join(f"{user} ({service})" for user, service in sorted(holders - {holder}))
             if holder in plan.ports:
+                others = _listed(f"{user} ({service})" for user, service in holders - {holder})
                 plan.block(holder, f"port {port} is also the port of {others}; change one of the env files")
 
 
-def _listening_holder(port: int, holders: set[Holder], desired: Desired, observed: Observed) -> Holder | None:
-    for listener in observed.listeners:
-        for user, service in holders:
-            known = desired.services.get(service)
-            if listener.port == port and known and listener.unit in known.instances(user):
-                return user, service
-    return None
+def _listens(holder: Holder, port: int, desired: Desired, listening: set[tuple[int, str | None]]) -> bool:
+    user, service = holder
+    known = desired.services.get(service)
+    return known is not None and any((port, unit) in listening for unit in known.instances(user))
+
+
+def _listed(things: Iterable[object]) -> str:
+    """Return a few of many in words."""
+    words = sorted(map(str, things))
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return ", ".join(words[:_NAMED]) + more
 
 
 def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPlan) -> None:
@@ -155,7 +174,10 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             listeners = by_port.get(port, [])
             strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
-                own = all(observed.user_of(found.uid) == user.name for found in strangers)
+                # The person's own program answers there: in place of the unit, or beside it on another address.
+                own = len(strangers) < len(listeners) or all(
+                    observed.user_of(found.uid) == user.name for found in strangers
+                )
                 told = _words(strangers[0], observed)
                 plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
             elif not listeners:
@@ -173,7 +195,7 @@ def _is_own(listener: Listener, user: str, service: DesiredService, observed: Ob
 
 def _words(listener: Listener, observed: Observed) -> str:
     pid = f"pid {listener.pid}, " if listener.pid is not None else ""
-    unit = f", unit {listener.unit}" if listener.unit else ""
+    unit = "".join(f", unit {name}" for name in (listener.unit, listener.user_unit) if name)
     return f"another process ({pid}user {observed.user_of(listener.uid)}{unit})"
 
 

@@ -75,7 +75,15 @@ def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> No
         plan.findings.append(warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})"))
         return
     state = (units.states or {}).get(unit, _ABSENT)
-    enable = unit not in units.enabled
+    enable = unit not in units.enabled and template not in units.not_installable
+    if template in units.not_installable:
+        plan.findings.append(
+            conflict(
+                user,
+                f"{service}: template {template} has no [Install] section, so {unit} is not enabled and will not"
+                " start at boot; add one with WantedBy=multi-user.target",
+            )
+        )
     start = state.active in (*_STOPPED, "deactivating")
     if enable or start:
         before = "failed" if state.active == "failed" else "stopped" if start else state.active

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.core import names
-from reconciler.core.document import Document, Node, Place, Scalar, Sequence, printable, read_document
+from reconciler.core.document import Document, Node, Place, Scalar, Sequence, read_document
 from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.fields import Fields, shown
 from reconciler.core.site import Namespaces, Site, Tier
+from reconciler.core.text import printable
 
 IMPLICIT_REPO = "infra"
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core import names
-from reconciler.core.document import Document, Node, Scalar, Sequence, printable, read_document
+from reconciler.core.document import Document, Node, Scalar, Sequence, read_document
 from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.fields import Fields, Rule, is_null, shown
+from reconciler.core.text import printable
 
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535

@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.core.document import printable
 from reconciler.core.roster import Roster
 from reconciler.core.site import ClusterCheck, Site
+from reconciler.core.text import printable
 
 
 @dataclass(frozen=True, slots=True)

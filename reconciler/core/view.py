@@ -11,6 +11,7 @@ from reconciler.core.actions import Action, Sign
 from reconciler.core.findings import Finding, FindingKind
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Plan
+from reconciler.core.text import escaped
 
 JSON_VERSION = 1
 _COLOURS = {Sign.ADD: "32", Sign.CHANGE: "33", Sign.STOP: "31", Sign.CONFLICT: "1;31"}
@@ -23,12 +24,12 @@ def plan_text(plan: Plan, *, colour: bool = False) -> str:
     """Return the plan for a terminal: a block a person, then the machine, then the counts."""
     lines: list[str] = []
     for user, marked in _by_user(plan):
-        lines.append(user or _MACHINE)
-        lines += [f"  {_painted(sign, colour=colour)} {text}" for sign, text in marked]
+        lines.append(escaped(user) or _MACHINE)
+        lines += [f"  {_painted(sign, colour=colour)} {escaped(text)}" for sign, text in marked]
         lines.append("")
     lines += [f"Could not be seen, so nothing is planned from it: {what}" for what in plan.unseen]
     if plan.held:
-        lines += [f"Held: {', '.join(plan.held)} would be cut off. {plan.why_held}."]
+        lines += [f"Held: {escaped(', '.join(plan.held))} would be cut off. {plan.why_held}."]
     lines.append(plan_summary(plan))
     return "\n".join(lines) + "\n"
 

@@ -17,6 +17,7 @@ from reconciler.core.actions import (
     CreateAccount,
     CreateGroup,
     FillSkel,
+    ForgetRecord,
     HaltUnit,
     MakeHome,
     RemoveGhost,
@@ -27,7 +28,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.envfile import with_assignment
 from reconciler.core.outcome import Outcome, Status
-from reconciler.errors import AccountFilesLocked, StepFailed
+from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
 from reconciler.host import files
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.process import RunAs, run
@@ -66,7 +67,7 @@ class HostExecutor:
     def _attempt(self, action: Action) -> Outcome:
         try:
             self._carry_out(action)
-        except StepFailed as error:
+        except (RosterdError, OSError) as error:
             return Outcome(action, Status.FAILED, str(error))
         return Outcome(action)
 
@@ -102,7 +103,7 @@ class HostExecutor:
                 self._write_port(action)
             case WriteOutput():
                 files.replace_file(Path(action.output.path), action.text.encode(), _MAP_MODE)
-            case ConfirmAccount():
+            case ConfirmAccount() | ForgetRecord():
                 self._state.remove_intent(action.user)
             case RunUnit() | HaltUnit():
                 raise AssertionError("units are carried out in batches")
@@ -110,8 +111,9 @@ class HostExecutor:
                 assert_never(action)
 
     def _create_account(self, action: CreateAccount) -> None:
-        self._state.save_intent(action.user, action.uid)
-        if not action.group_exists:
+        gid = action.uid if action.existing_gid is None else action.existing_gid
+        self._state.save_intent(action.user, action.uid, gid)
+        if action.existing_gid is None:
             self._tool("groupadd", "--gid", str(action.uid), "--", action.user)
         subids = () if action.subids else ("--key", "SUB_UID_COUNT=0", "--key", "SUB_GID_COUNT=0")
         self._tool(
@@ -133,7 +135,7 @@ class HostExecutor:
     def _fill_skel(self, action: FillSkel) -> None:
         # Without the old file first: an interrupted useradd leaves entries that root still owns, and
         # the owner of the folder may replace but not write those.
-        copy = ("cp", "--parents", "--no-dereference", "--remove-destination", "--preserve=mode")
+        copy = ("cp", "--recursive", "--parents", "--no-dereference", "--remove-destination", "--preserve=mode")
         self._as_user(action.user, *copy, "--", *action.entries, action.home, cwd="/etc/skel")
 
     def _write_port(self, action: WritePort) -> None:

@@ -10,29 +10,33 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from reconciler.errors import StepFailed
 
 MAX_READ = 16 * 1024 * 1024
+NOT_A_FILE = 0
+"""The errno of an OSError for what is there and is no regular file; the system has none for it."""
 _TEMPORARY = ".rosterd-new"
 
 
-def read_bytes(path: Path, limit: int = MAX_READ) -> bytes | None:
+def read_bytes(path: Path, limit: int = MAX_READ, *, follow: bool = False) -> bytes | None:
     """Return the content of a regular file, None where there is none.
 
-    Never waits on a FIFO and never follows a link in the last part of the path. Raises OSError for
-    everything else, a file over `limit` bytes included.
+    Never waits on a FIFO, and follows a link in the last part of the path only with `follow`, for folders
+    that are root's alone. Raises OSError for everything else, a file over `limit` bytes included.
     """
+    no_link = 0 if follow else os.O_NOFOLLOW
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | no_link)
     except FileNotFoundError:
         return None
-    with os.fdopen(descriptor, "rb") as file:
+    with closing_descriptor(descriptor):
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(0, "is not a regular file", str(path))
-        data = file.read(limit + 1)
+            raise OSError(NOT_A_FILE, "is not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
     if len(data) > limit:
         raise OSError(0, f"is larger than {limit} bytes", str(path))
     return data
@@ -88,12 +92,16 @@ def _make_folder(path: Path) -> None:
 
 
 @contextmanager
-def _open_folder(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def closing_descriptor(descriptor: int) -> Iterator[int]:
+    """Close a file descriptor at the end, whatever it turns out to be."""
     try:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _open_folder(path: Path) -> AbstractContextManager[int]:
+    return closing_descriptor(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
 
 
 def _write_new(name: str, data: bytes, mode: int, folder: int) -> None:

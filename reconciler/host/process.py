@@ -6,9 +6,11 @@ apart, and a child that outlives its time is killed together with all that it st
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from reconciler.errors import StepFailed
 
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _TOLD = 500
+_KILL_SECONDS = 5.0
+_KILL_GROUP = "import os, signal, sys; os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,40 @@ def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd
         raise StepFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
         out, err = child.communicate(timeout=timeout)
-    except subprocess.TimeoutExpired:
-        raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
+    except subprocess.TimeoutExpired as late:
+        if child.poll() is None:
+            raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
+        # It ended, but something that it left behind holds its output open.
+        out, err = late.output or b"", late.stderr or b""
     finally:
-        _end(child)
+        _end(child, run_as)
     return Finished(tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Kill what is left of the child's session, whichever way its run ended, and collect it."""
-    if child.poll() is None:
+def _end(child: subprocess.Popen[bytes], run_as: RunAs | None) -> None:
+    """Kill what is left of the child's session, whichever way its run ended, and collect the child."""
+    try:
         os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        if run_as is not None:  # rosterd.service has no CAP_KILL; who dropped to a user is killed by that user
+            _kill_as(run_as, child.pid)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(timeout=_KILL_SECONDS)
+    for pipe in (child.stdout, child.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _kill_as(owner: RunAs, group: int) -> None:
+    killer = subprocess.Popen(
+        [sys.executable, "-I", "-c", _KILL_GROUP, str(group)],
+        env=_ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        user=owner.uid,
+        group=owner.gid,
+        extra_groups=[],
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        killer.wait(timeout=_KILL_SECONDS)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from reconciler.core.desired import Desired
 from reconciler.core.observed import EnvFile, Listener, Observed
-from reconciler.core.plan_accounts import managed_accounts
+from reconciler.core.plan_accounts import home_of, managed_accounts
 from reconciler.core.ports import port_number
 from reconciler.core.site import PortRule, template_of
 from reconciler.errors import ScanFailed
@@ -41,6 +41,7 @@ class Scanner:
         self._unseen = []
         accounts = scan_accounts.scan_passwd(_ETC / "passwd")
         env_files = self._see(lambda: scan_files.scan_env_files(desired.services.values()), "the env files")
+        intents = self._see(self._state.intents, "records of accounts being created") or {}
         seen = Observed(
             accounts=accounts,
             groups=scan_accounts.scan_group(_ETC / "group"),
@@ -48,7 +49,8 @@ class Scanner:
             shadow=self._see(lambda: scan_accounts.scan_shadow(_ETC / "shadow"), "shadow lines"),
             subuids=scan_accounts.scan_subids(_ETC / "subuid"),
             subgids=scan_accounts.scan_subids(_ETC / "subgid"),
-            intents=self._see(self._state.intents, "records of accounts being created") or {},
+            intents={name: uid for name, (uid, _) in intents.items()},
+            intent_gids={name: gid for name, (_, gid) in intents.items()},
             env_files=env_files,
             outputs=scan_files.scan_outputs(desired.outputs),
             units=scan_units.scan_units(self._systemd, _templates(desired)),
@@ -61,7 +63,10 @@ class Scanner:
         """Look at the homes of the people concerned, and at the skel of those being created."""
         concerned = set(desired.users) | managed_accounts(seen)
         accounts = [seen.accounts[name] for name in sorted(concerned) if name in seen.accounts]
-        homes = scan_accounts.scan_homes(accounts)
+        homes = scan_accounts.scan_homes({account.name: account.home for account in accounts})
+        # Somebody's files may lie where a new account would have its home.
+        missing = {name: home_of(name) for name in desired.users if name not in seen.accounts}
+        homes |= scan_accounts.scan_homes(missing)
         gaps = {
             account.name: scan_accounts.scan_skel_gaps(_SKEL, Path(account.home))
             for account in accounts

@@ -8,7 +8,7 @@ up a run.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, SubidRange
@@ -66,8 +66,7 @@ def scan_subids(path: Path) -> tuple[SubidRange, ...] | None:
 
 def scan_limits(path: Path) -> IdLimits:
     """Return the id ranges of login.defs(5); what it does not set has the values of shadow-utils."""
-    data = files.read_bytes(path)
-    words = [line.split() for line in data.decode("utf-8", "replace").splitlines()] if data else []
+    words = [line.split() for line in _lines(path, missing=())]
     found = {row[0]: row[1] for row in words if len(row) > 1 and not row[0].startswith("#")}
     default = IdLimits()
     return IdLimits(
@@ -79,9 +78,9 @@ def scan_limits(path: Path) -> IdLimits:
     )
 
 
-def scan_homes(accounts: Iterable[Account]) -> dict[str, Home]:
-    """Return the home folder of each account as lstat(2) has it. Nothing is opened."""
-    return {account.name: _home(Path(account.home)) for account in accounts}
+def scan_homes(homes: Mapping[str, str]) -> dict[str, Home]:
+    """Return what lies at each path, by name, as lstat(2) has it. Nothing is opened."""
+    return {name: _home(Path(path)) for name, path in homes.items()}
 
 
 def scan_skel_gaps(skel: Path, home: Path) -> tuple[str, ...]:
@@ -95,6 +94,8 @@ def scan_skel_gaps(skel: Path, home: Path) -> tuple[str, ...]:
 
 def _is_gap(original: Path, copy: Path) -> bool:
     wanted = original.lstat()
+    if not stat.S_ISLNK(wanted.st_mode) and not wanted.st_mode & stat.S_IROTH:
+        return False  # the copy is made as the user, who may not read this
     try:
         found = copy.lstat()
     except OSError:
@@ -106,7 +107,8 @@ def _home(path: Path) -> Home:
     try:
         found = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
-        return Home(HomeKind.MISSING)
+        can_be_made = path.is_absolute() and path.parent != Path("/") and path.parent.is_dir()
+        return Home(HomeKind.MISSING if can_be_made else HomeKind.NOWHERE)
     except OSError as error:
         raise ScanFailed(f"home {path}: {error.strerror}") from error
     if stat.S_ISLNK(found.st_mode):
@@ -118,10 +120,7 @@ def _home(path: Path) -> Home:
 
 def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """Yield the lines of a colon-separated file with their numbers; a torn line is an error."""
-    data = files.read_bytes(path)
-    if data is None:
-        raise ScanFailed(f"{path} does not exist")
-    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), start=1):
+    for number, line in enumerate(_lines(path), start=1):
         # Lines with + and - ask for other name services (nsswitch.conf(5), compat) and name no account.
         if not line.strip() or line[0] in "#+-":
             continue
@@ -129,6 +128,22 @@ def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
         if len(row) < columns:
             raise ScanFailed(f"{path}:{number}: has {len(row)} fields instead of {columns}; see pwck(8), grpck(8)")
         yield number, row
+
+
+def _lines(path: Path, missing: Sequence[str] | None = None) -> Sequence[str]:
+    """Return the lines of a file. Only LF ends one: people can put other line ends into their own gecos field.
+
+    `missing` stands in for a file that does not exist; without it that is an error.
+    """
+    try:
+        data = files.read_bytes(path, follow=True)
+    except PermissionError:
+        raise
+    except OSError as error:
+        raise ScanFailed(f"{path}: {error.strerror}") from error
+    if data is None and missing is None:
+        raise ScanFailed(f"{path} does not exist")
+    return missing or () if data is None else data.decode("utf-8", "surrogateescape").split("\n")
 
 
 def _number(path: Path, line: int, text: str) -> int:

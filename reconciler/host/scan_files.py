@@ -12,6 +12,10 @@ from reconciler.errors import ScanFailed
 from reconciler.host import files
 
 
+class OddFile(ScanFailed):
+    """A folder, a FIFO or a device lies where a file belongs."""
+
+
 def scan_env_files(services: Iterable[Service], root: Path = Path("/")) -> dict[tuple[str, str], EnvFile]:
     """Return the port variable of every env file there is, by service and user, whoever the user is.
 
@@ -41,7 +45,10 @@ def _env_paths(rule: PortRule, root: Path) -> list[tuple[str, Path]]:
 
 
 def _env_file(path: Path, variable: str) -> EnvFile:
-    data = _read(path)
+    try:
+        data = _read(path)
+    except OddFile as error:
+        return EnvFile(exists=True, problem=str(error))
     if data is None:
         return EnvFile(exists=False)
     text = parse_env(data)
@@ -60,8 +67,10 @@ def _text(path: Path) -> str | None:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return files.read_bytes(path)
+        return files.read_bytes(path, follow=True)
     except PermissionError:
         raise
     except OSError as error:
+        if error.errno == files.NOT_A_FILE:
+            raise OddFile(f"{path} is not a regular file; put one there, or remove it") from error
         raise ScanFailed(f"{path}: {error.strerror}") from error

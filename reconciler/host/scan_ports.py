@@ -1,8 +1,9 @@
 """Reads the listening TCP sockets: one sock_diag(7) dump for each of IPv4 and IPv6.
 
-The kernel tells port, owner and cgroup of each socket at once. The unit is the last part of the
-cgroup's path that is a unit's name. A pid is looked for only where somebody will ask who it is:
-for a socket in the range of a service that none of the service's instances holds.
+The kernel tells port, owner and cgroup of each socket at once. The unit is the first part of the
+cgroup's path that is not a slice: below it people name folders as they like. A pid is looked for only
+where somebody will ask who it is: for a socket in the range of a service that none of the service's
+instances holds.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _REQUEST = struct.Struct("=BBBBI48s")
 _MESSAGE = struct.Struct("=4BHH16s16sI2I5I")
 _PORT = struct.Struct(">H")
 _SECONDS = 10.0
-_UNIT = re.compile(r".+\.(service|scope|socket|slice)")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|scope|socket)")
+_USER_MANAGER = re.compile(r"user@\d+\.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +55,17 @@ def scan_listeners(
     """
     sockets = {found for family in (socket.AF_INET, socket.AF_INET6) for found in dump_listening(family)}
     wanted = {found.cgroup for found in sockets if found.cgroup and concerns(found.port)}
-    folders = _cgroup_folders(wanted, proc) if wanted else {}
+    mount = _cgroup_mount(proc) if wanted else None
+    folders = _cgroup_folders(wanted, mount) if mount else {}
     listeners = set()
     for found in sockets:
         if not concerns(found.port):
             listeners.add(Listener(found.port, found.uid))
             continue
         folder = folders.get(found.cgroup)
-        unit = unit_of(folder) if folder else None
+        unit, user_unit = units_of(folder.removeprefix(mount)) if folder and mount else (None, None)
         pid = None if unit and is_instance(unit) else _pid_of(found, folder, proc)
-        listeners.add(Listener(found.port, found.uid, unit, pid))
+        listeners.add(Listener(found.port, found.uid, unit, pid, user_unit))
     return tuple(sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0)))
 
 
@@ -86,10 +89,17 @@ def dump_listening(family: int) -> Iterator[Socket]:
             raise ScanFailed(f"listening sockets: {error.strerror or error}") from error
 
 
-def unit_of(folder: str) -> str | None:
-    """Return the unit that a cgroup belongs to; a slice holds units and is none here."""
-    parts = [part for part in folder.split("/") if _UNIT.fullmatch(part) and not part.endswith(".slice")]
-    return parts[-1] if parts else None
+def units_of(folder: str) -> tuple[str | None, str | None]:
+    """Return the system's unit that a cgroup belongs to, and the unit of a person's own manager below it.
+
+    `folder` is relative to the mount. Only root can make units of the system's manager, so the first name can be
+    trusted (as in systemd's cg_path_get_unit()); the second is what its owner calls it.
+    """
+    parts = [part for part in folder.strip("/").split("/") if not part.endswith(".slice")]
+    if not parts or not _UNIT.fullmatch(parts[0]):
+        return None, None
+    own = [part for part in parts[1:] if _UNIT.fullmatch(part)] if _USER_MANAGER.fullmatch(parts[0]) else []
+    return parts[0], own[-1] if own else None
 
 
 def _messages(answer: bytes) -> Iterator[tuple[int, bytes]]:
@@ -121,24 +131,36 @@ def _cgroup_id(message: bytes) -> int | None:
     return None
 
 
-def _cgroup_folders(wanted: set[int], proc: Path) -> dict[int | None, str]:
-    """Find the cgroups with these ids. A cgroup's id is the inode number of its folder (cgroups(7))."""
-    mount = _cgroup_mount(proc)
+def _cgroup_folders(wanted: set[int], mount: str) -> dict[int | None, str]:
+    """Find the cgroups with these ids. A cgroup's id is the inode number of its folder (cgroups(7)).
+
+    Cgroups come and go while this looks; one that has gone held no socket any more.
+    """
     found: dict[int | None, str] = {}
-    waiting = [mount] if mount else []
+    waiting = [mount]
     while waiting and len(found) < len(wanted):
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                    if entry.inode() in wanted:
-                        found[entry.inode()] = entry.path
+        for path, inode in _folders_in(waiting.pop()):
+            waiting.append(path)
+            if inode in wanted:
+                found[inode] = path
     return found
+
+
+def _folders_in(folder: str) -> list[tuple[str, int]]:
+    try:
+        with os.scandir(folder) as entries:
+            return [(entry.path, entry.inode()) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
 
 
 def _cgroup_mount(proc: Path) -> str | None:
     """Return where the unified hierarchy is mounted (proc_pid_mountinfo(5))."""
-    for line in (proc / "self/mountinfo").read_text().splitlines():
+    try:
+        lines = (proc / "self/mountinfo").read_text().splitlines()
+    except OSError as error:
+        raise ScanFailed(f"{error.filename}: {error.strerror}") from error
+    for line in lines:
         before, _, after = line.partition(" - ")
         if after.startswith("cgroup2 "):
             return before.split()[4]

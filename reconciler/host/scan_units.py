@@ -13,6 +13,7 @@ from reconciler.core.observed import Units
 from reconciler.core.site import template_of
 from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host.bus import Systemd
+from reconciler.host.files import NOT_A_FILE, read_bytes
 
 # systemd.unit(5), "Unit File Load Path", without those that generators write.
 _FOLDERS = (
@@ -25,16 +26,43 @@ _FOLDERS = (
 
 def scan_units(systemd: Systemd, templates: Collection[str], root: Path = Path("/")) -> Units:
     """Return the instances of these templates. Where systemd does not answer, `states` is None."""
-    patterns = [template.replace("@.", "@*.") for template in templates]
-    names = {path for folder in _FOLDERS for path in _listing(root / folder)}
+    patterns = [template.replace("@.", "@*.") for template in sorted(templates)]
     enabled, masked = _links(root, templates)
-    present = frozenset(path.name for path in names if path.name in templates)
+    present = _template_files(root, templates)
     try:
         states = systemd.states(patterns) if patterns else {}
         why = ""
     except StepFailed as error:
         states, why = None, str(error)
-    return Units(states, enabled, masked, present, why)
+    return Units(
+        states=states,
+        enabled=enabled,
+        masked=masked,
+        templates=frozenset(present),
+        not_installable=frozenset(name for name, path in present.items() if not _has_install(path)),
+        why=why,
+    )
+
+
+def _template_files(root: Path, templates: Collection[str]) -> dict[str, Path]:
+    """Return the file of each template, the one that systemd takes: the first of its load path."""
+    found: dict[str, Path] = {}
+    for folder in _FOLDERS:
+        for path in _listing(root / folder):
+            if path.name in templates:
+                found.setdefault(path.name, path)
+    return found
+
+
+def _has_install(template: Path) -> bool:
+    """Say whether a unit file has the section that enabling goes by (systemd.unit(5), "[INSTALL] SECTION OPTIONS")."""
+    try:
+        data = read_bytes(template, follow=True)
+    except OSError as error:
+        if error.errno == NOT_A_FILE:
+            return True  # masked: a link to /dev/null
+        raise ScanFailed(f"{template}: {error.strerror}") from error
+    return data is not None and any(line.strip() == b"[Install]" for line in data.splitlines())
 
 
 def _links(root: Path, templates: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:

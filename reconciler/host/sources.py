@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reconciler.core.document import MAX_BYTES
 from reconciler.errors import FileRefused
+from reconciler.host.files import closing_descriptor
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -30,14 +31,15 @@ def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | 
     except OSError as error:
         why = "is a symbolic link; put the file itself there" if Path(path).is_symlink() else error.strerror
         raise FileRefused(f"{path}: {why}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    with closing_descriptor(descriptor):
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise FileRefused(f"{path}: is not a regular file")
         if trusted:
             _refuse_writable(path, found)
             _refuse_writable_parents(path)
-        return file.read(MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
 
 
 def _refuse_writable(path: str, found: os.stat_result) -> None:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from reconciler.core import names
-from reconciler.errors import ScanFailed
+from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host import files
 
 DEFAULT_FOLDER = Path("/var/lib/rosterd")
@@ -24,28 +24,32 @@ class State:
         self._folder = folder
         self._intents = folder / "creating"
 
-    def intents(self) -> dict[str, int]:
-        """Return the uids of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
+    def intents(self) -> dict[str, tuple[int, int]]:
+        """Return uid and gid of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
         try:
             found = sorted(path.name for path in self._intents.iterdir() if names.OS_USER.accepts(path.name))
         except FileNotFoundError:
             return {}
         return {name: self._read_intent(self._intents / name) for name in found}
 
-    def save_intent(self, name: str, uid: int) -> None:
-        """Record, durably, that the account `name` is being created with this uid."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        files.replace_file(self._intents / name, json.dumps({"uid": uid}).encode() + b"\n", 0o600)
+    def save_intent(self, name: str, uid: int, gid: int) -> None:
+        """Record, durably, that the account `name` is being created with these ids. Raises `StepFailed`."""
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StepFailed(f"{self._folder} cannot be made: {error.strerror}") from error
+        record = json.dumps({"uid": uid, "gid": gid}).encode() + b"\n"
+        files.replace_file(self._intents / name, record, 0o600)
 
     def remove_intent(self, name: str) -> None:
-        """Forget the record: the account is complete."""
+        """Forget the record: the account is complete, or is none of rosterd's."""
         files.remove_file(self._intents / name)
 
-    def _read_intent(self, path: Path) -> int:
+    def _read_intent(self, path: Path) -> tuple[int, int]:
         try:
-            uid = json.loads(files.read_bytes(path) or b"")["uid"]
+            record = json.loads(files.read_bytes(path) or b"")
+            return int(record["uid"]), int(record["gid"])
+        except PermissionError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then remove it") from error
-        if not isinstance(uid, int):
-            raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then remove it")
-        return uid
