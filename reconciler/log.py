@@ -9,6 +9,7 @@ ROSTERD_ACTION (the kind of action), ROSTERD_EVENT (the event name), ROSTERD_<KE
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import os
@@ -121,8 +122,10 @@ class _Journal:
         datagram = b"".join(_encoded(key, str(value)) for key, value in {**fields, **self._unit}.items())
         try:
             self._socket.sendto(datagram, _SOCKET)
-        except OSError:
-            self._send_large(datagram)
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:
+                self._send_large(datagram)
+            # Else the journal is gone. A run is not ended for the lack of a listener.
 
     debug = info = warning = error = critical = msg
 

@@ -106,6 +106,9 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
                 f"account exists (uid {account.uid}) and is not managed by rosterd; nothing is done for this"
                 f" person. To take it over: `rosterd adopt {user.name}`, or `adopt: true` in the roster",
             )
+    if any(isinstance(action, CreateAccount) for action in plan.actions):
+        # useradd chooses ranges by itself, perhaps one that is free now; a further look sees which.
+        plan.actions = [action for action in plan.actions if not isinstance(action, AddSubids)]
     return plan
 
 

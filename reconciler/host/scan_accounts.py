@@ -12,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, SubidRange
+from reconciler.core.text import printable
 from reconciler.errors import ScanFailed
 from reconciler.host import files
+
+_DIGITS = 10  # an id has 32 bits
 
 
 def system_names(etc: Path = Path("/etc")) -> frozenset[str]:
@@ -51,7 +54,10 @@ def scan_group(path: Path) -> dict[str, Group]:
 
 def scan_shadow(path: Path) -> frozenset[str]:
     """Return the names that have a line in shadow(5); nothing else of it is kept."""
-    return frozenset(row[0] for _, row in _rows(path, columns=2))
+    found = frozenset(row[0] for _, row in _rows(path, columns=2))
+    if not found:
+        raise ScanFailed(f"{path} holds no account; it is not taken for an empty machine")
+    return found
 
 
 def scan_subids(path: Path) -> tuple[SubidRange, ...] | None:
@@ -147,8 +153,8 @@ def _lines(path: Path, missing: Sequence[str] | None = None) -> Sequence[str]:
 
 
 def _number(path: Path, line: int, text: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise ScanFailed(f"{path}:{line}: '{text}' is not a number; see pwck(8), grpck(8)")
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+        raise ScanFailed(f"{path}:{line}: '{printable(text)}' is not a number; see pwck(8), grpck(8)")
     return int(text)
 
 
