@@ -1,0 +1,1 @@
+"""Tests of `reconciler.host`, on temporary folders and on sockets of the test itself."""

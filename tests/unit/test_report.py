@@ -1,0 +1,114 @@
+"""What a run tells the log, and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from reconciler.core.actions import Action, AddToGroups, CreateAccount
+from reconciler.report import log_outcome, log_standing, log_summary, report_json
+from tests.unit.facts import bare, person, roster
+from tests.unit.memory_host import MemoryHost
+from tests.unit.runs import run
+
+TWO = roster(person("alice", "admin"), person("bob"))
+
+
+@pytest.fixture
+def entries() -> Iterator[list[Any]]:
+    """Return the list of what is logged."""
+    capture = LogCapture()
+    structlog.configure(processors=[capture])
+    yield capture.entries
+    structlog.reset_defaults()
+
+
+def fails(action: Action) -> str | None:
+    return "disk full" if isinstance(action, CreateAccount) and action.user == "bob" else None
+
+
+def test_each_outcome_has_one_entry_that_names_the_user_and_the_action(entries: list[Any]) -> None:
+    report = run(MemoryHost(bare().observed, fails), TWO)
+    for outcome in report.outcomes:
+        log_outcome(outcome)
+    assert len(entries) == len(report.outcomes)
+    created = next(entry for entry in entries if entry.get("os_user") == "alice")
+    assert created["event"] == "action_done"
+    assert created["action"] == "create_account"
+    assert created["message"].startswith("alice: account: none → uid 1000")
+    failed = next(entry for entry in entries if entry["status"] == "failed")
+    assert (failed["event"], failed["log_level"], failed["os_user"]) == ("action_failed", "error", "bob")
+    assert failed["message"].startswith("bob: FAILED account: none → uid 1001")
+    assert failed["message"].endswith(": disk full")
+    skipped = next(entry for entry in entries if entry["status"] == "skipped")
+    assert (skipped["event"], skipped["log_level"]) == ("action_skipped", "warning")
+    assert skipped["message"].endswith(": bob failed before")
+
+
+def test_what_concerns_the_machine_names_nobody(entries: list[Any]) -> None:
+    log_outcome(run(MemoryHost(bare().observed), TWO).outcomes[0])
+    assert entries[0]["message"] == "group rosterd: none → system group"
+    assert "os_user" not in entries[0]
+
+
+def test_what_no_action_mends_is_told_after_the_last_look(entries: list[Any]) -> None:
+    host = MemoryHost(bare().account("bob", 1001, managed=False).observed)
+    host.ignores = lambda action: isinstance(action, AddToGroups)
+    host.observed = bare().account("alice", 1000).account("bob", 1001, managed=False).observed
+    report = run(host, TWO)
+    log_standing(report.plan, report.unmet)
+    told = [(entry["event"], entry["log_level"], entry["os_user"]) for entry in entries]
+    assert told == [("conflict", "error", "bob"), ("action_unmet", "error", "alice")]
+    assert entries[1]["message"].startswith("alice: did not take effect: groups: alice rosterd →")
+
+
+def test_who_is_held_is_told(entries: list[Any]) -> None:
+    host = MemoryHost(bare().person("alice", 1000, 3773, 8931).person("bob", 1001, 3774, 8932).observed)
+    report = run(host, roster())
+    log_standing(report.plan, report.unmet)
+    held = [entry for entry in entries if entry["event"] == "cut_held"]
+    assert [entry["os_user"] for entry in held] == ["alice", "bob"]
+    assert held[0]["message"].startswith("alice: not on the roster, but not cut off: the roster has nobody in it")
+
+
+def test_a_run_ends_in_one_line_with_counts_and_time(entries: list[Any]) -> None:
+    host = MemoryHost(bare().observed)
+    log_summary(run(host, TWO), 1.234)
+    log_summary(run(host, TWO), 0.1)
+    first, second = entries
+    assert first["message"] == "run finished: 18 done; 2 on the roster, 1.23 s"
+    assert (first["event"], first["log_level"], first["seconds"]) == ("run_finished", "info", "1.234")
+    assert second["message"] == "run finished: nothing to do; 2 on the roster, 0.10 s"
+
+
+def test_a_run_with_problems_ends_in_a_warning(entries: list[Any]) -> None:
+    log_summary(run(MemoryHost(bare().observed, fails), TWO), 0)
+    assert entries[0]["log_level"] == "warning"
+    assert entries[0]["failed"] == 1
+    assert entries[0]["skipped"] == 5
+
+
+def test_findings_are_counted_apart(entries: list[Any]) -> None:
+    host = MemoryHost(bare().having(shell_exists=False).account("bob", 1001, managed=False).observed)
+    log_summary(run(host, TWO), 0)
+    assert (entries[0]["problems"], entries[0]["warnings"]) == (1, 0)
+    host = MemoryHost(bare().account("alice", 1000).account("bob", 1001).account("gone", 1002).observed)
+    log_summary(run(host, TWO), 0)
+    assert (entries[1]["problems"], entries[1]["warnings"]) == (0, 1)
+
+
+def test_a_run_for_programs_says_what_became_of_every_action() -> None:
+    report = run(MemoryHost(bare().observed, fails), TWO)
+    document = report_json(report, "0123", 3, 1.23456)
+    assert document["run"] == {"id": "0123", "exit": 3, "seconds": 1.235}
+    assert document["changes"] is True
+    assert document["unmet"] == []
+    failed = [action for action in document["actions"] if action["status"] == "failed"]
+    assert [(action["user"], action["action"], action["why"]) for action in failed] == [
+        ("bob", "create_account", "disk full")
+    ]
+    assert len(document["actions"]) == len(report.outcomes)
