@@ -111,6 +111,16 @@ def test_each_plan_is_shown_once_before_anything_is_done() -> None:
     assert told.ended == report.outcomes
 
 
+def test_subordinate_ids_of_an_old_account_do_not_overlap_those_that_useradd_gives_a_new_one() -> None:
+    host = MemoryHost(bare().account("carol", 1002).having(subuids=(), subgids=()).observed)
+    report = run(host, roster(person("bob"), person("carol")))
+    assert not report.has_problems
+    for ranges in (host.observed.subuids, host.observed.subgids):
+        assert ranges is not None
+        assert {span.owner for span in ranges} == {"bob", "carol"}
+        assert len({span.first for span in ranges}) == 2
+
+
 def test_people_who_left_are_cut_off_and_the_rest_stay_as_they_are() -> None:
     host = MemoryHost(bare().observed)
     run(host, TWO)

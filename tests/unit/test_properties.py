@@ -202,7 +202,6 @@ def test_a_run_that_was_killed_anywhere_is_repaired_by_the_next(scenario: Scenar
     check_all(scenario, host, report)
 
 
-@many
 @given(scenarios())
 def test_a_plan_respects_the_phases(scenario: Scenario) -> None:
     phases = [action.phase for action in scenario.machine.plan(*scenario.roster.users.values()).actions]
