@@ -9,6 +9,7 @@ ROSTERD_ACTION (the kind of action), ROSTERD_EVENT (the event name), ROSTERD_<KE
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import io
@@ -33,7 +34,7 @@ _UNIT = re.compile(r"[^/]+\.service")
 def configure(stream: TextIO = sys.stderr, environment: Mapping[str, str] = os.environ) -> None:
     """Send the log where it belongs: to the journal, to a terminal, or as plain lines to `stream`."""
     if goes_to_journal(stream, environment):
-        factory: Any = _Journal
+        factory: Any = _Journal().itself  # one socket for all entries
         last: Any = _journal_fields
     else:
         factory = structlog.PrintLoggerFactory(cast("TextIO", _Unbroken(stream)))
@@ -111,11 +112,15 @@ def _journal_fields(
 class _Journal:
     """Writes entries to the journal (systemd's Native Journal Protocol)."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
         unit = _own_unit()
         # A process that has ended before journald looks at it has lost its unit; this field has not.
         self._unit = {"OBJECT_SYSTEMD_UNIT": unit} if unit else {}
+
+    def itself(self, *_: object) -> _Journal:
+        """Return this logger: a factory of loggers that makes no further one."""
+        return self
 
     def msg(self, fields: Mapping[str, object]) -> None:
         """Send one entry."""
@@ -123,9 +128,10 @@ class _Journal:
         try:
             self._socket.sendto(datagram, _SOCKET)
         except OSError as error:
+            # Any other error: the journal is gone. A run is not ended for the lack of a listener.
             if error.errno == errno.EMSGSIZE:
-                self._send_large(datagram)
-            # Else the journal is gone. A run is not ended for the lack of a listener.
+                with contextlib.suppress(OSError):
+                    self._send_large(datagram)
 
     debug = info = warning = error = critical = msg
 

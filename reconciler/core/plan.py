@@ -48,7 +48,9 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     leaving = gone - admins
     accounts = plan_accounts(desired, observed)
     ports = plan_ports(desired, observed, accounts.refused)
-    units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving)
+    # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
+    halted = leaving & managed_accounts(observed)
+    units = plan_units(desired, observed, accounts.refused, ports.blocked, halted)
     maps = plan_outputs(desired, observed, accounts.refused | admins, ports, leaving)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
     findings = [*accounts.findings, *ports.findings, *units.findings]

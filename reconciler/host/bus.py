@@ -26,7 +26,10 @@ from reconciler.errors import StepFailed
 _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
+_PEER = "org.freedesktop.DBus.Peer"
 _CONNECT_SECONDS = 5.0
+# How long jobs may take without a word before systemd is asked whether it is still there.
+_SILENCE_SECONDS = 5.0
 _CALL_SECONDS = 15.0
 # A reload of the manager runs every generator.
 _RELOAD_SECONDS = 90.0
@@ -89,10 +92,22 @@ class Systemd:
         self._listen_for_jobs()
         waiting = _Jobs(self, job, units)
         deadline = time.monotonic() + seconds
+        next_ping = time.monotonic() + _SILENCE_SECONDS
         waiting.send_more()
         while not waiting.done and time.monotonic() < deadline and self._dead is None:
             self._iterate(0.5)
-        return waiting.outcome()
+            if time.monotonic() >= next_ping:
+                self._ping()
+                next_ping = time.monotonic() + _SILENCE_SECONDS
+        return waiting.outcome(self._dead or "timeout")
+
+    def _ping(self) -> None:
+        """See whether systemd still answers: a job that takes long and a dead bus look the same from here."""
+        seconds = int(_CONNECT_SECONDS * 1000)
+        try:
+            self._bus.con.call_sync(_NAME, _PATH, _PEER, "Ping", None, None, Gio.DBusCallFlags.NONE, seconds, None)
+        except GLib.Error as error:
+            self._explain(error)
 
     def result_of(self, path: str) -> str | None:
         """Return the result of a job that has ended."""
@@ -211,10 +226,10 @@ class _Jobs:
             self._unanswered.add(unit)
             self._systemd.queue(self._job, unit, partial(self._note, unit))
 
-    def outcome(self) -> dict[str, str]:
-        """Return what became of each unit's job."""
-        ended = {unit: self._systemd.result_of(path) or "timeout" for unit, path in self._queued.items()}
-        return ended | self._refused | dict.fromkeys([*self._unsent, *self._unanswered], "timeout")
+    def outcome(self, otherwise: str) -> dict[str, str]:
+        """Return what became of each unit's job, `otherwise` for those that have not ended."""
+        ended = {unit: self._systemd.result_of(path) or otherwise for unit, path in self._queued.items()}
+        return ended | self._refused | dict.fromkeys([*self._unsent, *self._unanswered], otherwise)
 
     def _note(self, unit: str, path: str | None, error: str) -> None:
         self._unanswered.discard(unit)

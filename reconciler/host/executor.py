@@ -27,6 +27,7 @@ from reconciler.core.actions import (
     WritePort,
 )
 from reconciler.core.envfile import with_assignment
+from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
 from reconciler.host import files
@@ -89,9 +90,7 @@ class HostExecutor:
             case AddSubids():
                 self._add_subids(action)
             case MakeHome():
-                if action.remove_empty:
-                    files.remove_empty_folder(Path(action.home))
-                self._tool("mkhomedir_helper", action.user, "0077")
+                self._make_home(action)
             case SetHomeMode():
                 self._as_user(action.user, "chmod", "0700", "--", action.home)
             case FillSkel():
@@ -132,11 +131,21 @@ class HostExecutor:
             spans += ["--add-subgids", f"{action.gids[0]}-{action.gids[1]}"]
         self._tool("usermod", *spans, "--", action.user)
 
+    def _make_home(self, action: MakeHome) -> None:
+        """Make the folder and give it to its owner; a further look fills in the skel, as the record says."""
+        account = self._account(action.user)
+        self._state.save_intent(action.user, account.uid, account.gid)
+        if action.remove_empty:
+            files.remove_empty_folder(Path(action.home))
+        files.make_owned_folder(Path(action.home), account.uid, account.gid)
+
     def _fill_skel(self, action: FillSkel) -> None:
-        # Without the old file first: an interrupted useradd leaves entries that root still owns, and
-        # the owner of the folder may replace but not write those.
-        copy = ("cp", "--recursive", "--parents", "--no-dereference", "--remove-destination", "--preserve=mode")
-        self._as_user(action.user, *copy, "--", *action.entries, action.home, cwd="/etc/skel")
+        """Root reads the skel, some of which may be for root alone; the user writes."""
+        # Without the old first: an interrupted useradd leaves entries that root still owns, and the owner of
+        # the folder may replace but not write those.
+        tar = ("tar", "--extract", "--file=-", "--unlink-first", "--preserve-permissions", "--no-same-owner")
+        archive = files.packed(Path("/etc/skel"), action.entries)
+        self._as_user(action.user, *tar, f"--directory={action.home}", given=archive)
 
     def _write_port(self, action: WritePort) -> None:
         path = Path(action.path)
@@ -160,14 +169,20 @@ class HostExecutor:
             raise self._locked
         raise StepFailed(finished.complaint)
 
-    def _as_user(self, user: str, *argv: str, cwd: str | None = None) -> None:
+    def _as_user(self, user: str, *argv: str, given: bytes | None = None) -> None:
         """Run a program as the user: in a home root does nothing itself."""
-        account = scan_passwd(Path("/etc/passwd")).get(user)
-        if account is None or account.uid == 0:
-            raise StepFailed(f"{user} has no account to run {argv[0]} as")
-        finished = run(argv, timeout=_TOOL_SECONDS, run_as=RunAs(account.uid, account.gid, account.home), cwd=cwd)
+        account = self._account(user)
+        owner = RunAs(account.uid, account.gid, account.home)
+        finished = run(argv, timeout=_TOOL_SECONDS, run_as=owner, given=given)
         if finished.code != 0:
             raise StepFailed(finished.complaint)
+
+    def _account(self, user: str) -> Account:
+        """Return the account as it is now, which an action before may have made."""
+        account = scan_passwd(Path("/etc/passwd")).get(user)
+        if account is None or account.uid == 0:
+            raise StepFailed(f"{user} has no account")
+        return account
 
     def _halt(self, actions: list[HaltUnit]) -> Iterator[Outcome]:
         """Stop, then disable in one call: a unit that could not be stopped stays enabled, and is seen."""

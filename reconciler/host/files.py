@@ -7,9 +7,11 @@ fsynced; a reader sees the old text or the new one, also after a power cut. Only
 
 from __future__ import annotations
 
+import io
 import os
 import stat
-from collections.abc import Iterator
+import tarfile
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -79,6 +81,32 @@ def remove_empty_folder(path: Path) -> None:
         path.rmdir()
     except OSError as error:
         raise StepFailed(f"{path} cannot be removed: {error.strerror}") from error
+
+
+def packed(folder: Path, entries: Sequence[str]) -> bytes:
+    """Return a tar archive of entries of a folder of root's own, of folders without what is in them.
+
+    Raises `StepFailed`.
+    """
+    archive = io.BytesIO()
+    try:
+        with tarfile.open(fileobj=archive, mode="w") as tar:
+            for entry in entries:
+                tar.add(folder / entry, arcname=entry, recursive=False)
+    except OSError as error:
+        raise StepFailed(f"{folder} cannot be read: {error.strerror}") from error
+    return archive.getvalue()
+
+
+def make_owned_folder(path: Path, uid: int, gid: int) -> None:
+    """Make a folder, 0700, and give it away; the folder above is root's. Raises `StepFailed`."""
+    try:
+        path.mkdir(mode=0o700)
+        os.chown(path, uid, gid, follow_symlinks=False)
+        with _open_folder(path.parent) as parent:
+            os.fsync(parent)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be made: {error.strerror}") from error
 
 
 def _make_folder(path: Path) -> None:

@@ -48,8 +48,8 @@ class RunAs:
     home: str
 
 
-def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd: str | None = None) -> Finished:
-    """Run a program to its end, `timeout` seconds at most.
+def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, given: bytes | None = None) -> Finished:
+    """Run a program to its end, `timeout` seconds at most, with `given` on its standard input.
 
     Raises `StepFailed` if it cannot be started or does not end in time; any exit code is returned.
     """
@@ -57,11 +57,11 @@ def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd
     try:
         child = subprocess.Popen(
             list(argv),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            cwd=cwd or "/",
+            cwd="/",
             start_new_session=True,
             umask=0o022 if run_as is None else 0o077,
             user=run_as.uid if run_as else None,
@@ -71,7 +71,7 @@ def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, cwd
     except OSError as error:
         raise StepFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
-        out, err = child.communicate(timeout=timeout)
+        out, err = child.communicate(given, timeout=timeout)
     except subprocess.TimeoutExpired as late:
         if child.poll() is None:
             raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
@@ -93,7 +93,7 @@ def _end(child: subprocess.Popen[bytes], run_as: RunAs | None) -> None:
             _kill_as(run_as, child.pid)
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(timeout=_KILL_SECONDS)
-    for pipe in (child.stdout, child.stderr):
+    for pipe in (child.stdin, child.stdout, child.stderr):
         if pipe is not None:
             pipe.close()
 

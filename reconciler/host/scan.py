@@ -52,7 +52,7 @@ class Scanner:
             intents={name: uid for name, (uid, _) in intents.items()},
             intent_gids={name: gid for name, (_, gid) in intents.items()},
             env_files=env_files,
-            outputs=scan_files.scan_outputs(desired.outputs),
+            outputs=self._see(lambda: scan_files.scan_outputs(desired.outputs), "the maps") or {},
             units=scan_units.scan_units(self._systemd, _templates(desired)),
             shell_exists=Path(desired.shell).exists(),
             listeners=_listeners(desired, env_files or {}),
@@ -68,7 +68,7 @@ class Scanner:
         missing = {name: home_of(name) for name in desired.users if name not in seen.accounts}
         homes |= scan_accounts.scan_homes(missing)
         gaps = {
-            account.name: scan_accounts.scan_skel_gaps(_SKEL, Path(account.home))
+            account.name: scan_accounts.scan_skel_gaps(_SKEL, Path(account.home), account.uid)
             for account in accounts
             if account.name in seen.intents
         }

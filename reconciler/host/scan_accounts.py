@@ -89,24 +89,26 @@ def scan_homes(homes: Mapping[str, str]) -> dict[str, Home]:
     return {name: _home(Path(path)) for name, path in homes.items()}
 
 
-def scan_skel_gaps(skel: Path, home: Path) -> tuple[str, ...]:
-    """Return the entries of the skel that a home lacks or has shorter, by lstat(2) alone.
+def scan_skel_gaps(skel: Path, home: Path, uid: int) -> tuple[str, ...]:
+    """Return the entries of the skel that a home lacks or has only in part, by lstat(2) alone.
 
-    Shorter, because an interrupted copy leaves a part. Paths are relative to the skel, sorted.
+    An interrupted copy leaves entries that are shorter, still root's, or without their mode. Paths are
+    relative to the skel, a folder before what is in it.
     """
     entries = sorted(path.relative_to(skel) for path in skel.rglob("*"))
-    return tuple(str(entry) for entry in entries if _is_gap(skel / entry, home / entry))
+    return tuple(str(entry) for entry in entries if _is_gap(skel / entry, home / entry, uid))
 
 
-def _is_gap(original: Path, copy: Path) -> bool:
+def _is_gap(original: Path, copy: Path, uid: int) -> bool:
     wanted = original.lstat()
-    if not stat.S_ISLNK(wanted.st_mode) and not wanted.st_mode & stat.S_IROTH:
-        return False  # the copy is made as the user, who may not read this
     try:
         found = copy.lstat()
     except OSError:
         return True
-    return stat.S_ISREG(wanted.st_mode) and found.st_size < wanted.st_size
+    if found.st_uid != uid:
+        return True
+    is_short = stat.S_ISREG(wanted.st_mode) and found.st_size < wanted.st_size
+    return is_short or (not stat.S_ISLNK(wanted.st_mode) and found.st_mode != wanted.st_mode)
 
 
 def _home(path: Path) -> Home:

@@ -51,6 +51,8 @@ from reconciler.errors import StepFailed
 _T = TypeVar("_T")
 _LAST_SYSTEM_GID = 999
 
+DEBIAN_SKEL = (".bash_logout", ".bashrc", ".profile")
+
 
 class ToolFailed(StepFailed):
     """A tool refused; `seen` is what the steps before it have left behind."""
@@ -119,7 +121,9 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             return replace(seen, shadow=(seen.shadow or frozenset()) | {action.user})
         case AddSubids():
             return _with_subids(seen, action)
-        case MakeHome() | SetHomeMode():
+        case MakeHome():
+            return _with_home(seen, action.user)
+        case SetHomeMode():
             home = Home(HomeKind.FOLDER, seen.accounts[action.user].uid, 0o700)
             return replace(seen, homes={**seen.homes, action.user: home})
         case FillSkel():
@@ -186,6 +190,18 @@ def _with_free_span(
             break
         first = max(first, span.first + span.count)
     return (*ranges, SubidRange(action.user, first, count))
+
+
+def _with_home(seen: Observed, user: str) -> Observed:
+    """Return the host with an empty home, and the record that asks for its skel."""
+    account = seen.accounts[user]
+    return replace(
+        seen,
+        homes={**seen.homes, user: Home(HomeKind.FOLDER, account.uid, 0o700)},
+        intents={**seen.intents, user: account.uid},
+        intent_gids={**seen.intent_gids, user: account.gid},
+        skel_gaps={**seen.skel_gaps, user: DEBIAN_SKEL},
+    )
 
 
 def _with_subids(seen: Observed, action: AddSubids) -> Observed:

@@ -106,5 +106,5 @@ def test_as_a_user_it_has_that_users_ids_and_home_and_no_other_groups() -> None:
     assert finished.out == "4711\n4712\n4712\n/home/x\n0077\n"
 
 
-def test_it_can_start_in_another_folder(tmp_path: Path) -> None:
-    assert run(["pwd"], timeout=10, cwd=str(tmp_path)).out == f"{tmp_path}\n"
+def test_it_reads_what_it_is_given() -> None:
+    assert run(["cat"], timeout=10, given=b"to be read").out == "to be read"

@@ -165,13 +165,18 @@ def test_gaps_are_the_entries_of_the_skel_that_a_home_lacks_or_has_shorter(tmp_p
     (home / ".bashrc").write_text("1234")
     (home / ".profile").write_text("12")
     (home / ".longer").write_text("123456")
-    assert scan.scan_skel_gaps(skel, home) == (".config", ".config/app", ".profile")
-    assert scan.scan_skel_gaps(tmp_path / "none", home) == ()
+    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == (".config", ".config/app", ".profile")
+    assert scan.scan_skel_gaps(tmp_path / "none", home, os.geteuid()) == ()
 
 
-def test_what_users_may_not_read_in_the_skel_is_no_gap(tmp_path: Path) -> None:
-    (tmp_path / "skel").mkdir()
-    (tmp_path / "skel" / "secret").write_text("1234")
-    (tmp_path / "skel" / "secret").chmod(0o600)
-    (tmp_path / "skel" / "link").symlink_to("secret")
-    assert scan.scan_skel_gaps(tmp_path / "skel", tmp_path / "home") == ("link",)
+def test_an_entry_that_is_still_anothers_or_without_its_mode_is_a_gap(tmp_path: Path) -> None:
+    skel, home = tmp_path / "skel", tmp_path / "home"
+    for folder in (skel, home):
+        folder.mkdir()
+        (folder / "program").write_text("1234")
+    (skel / "program").chmod(0o755)
+    (home / "program").chmod(0o600)
+    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == ("program",)
+    (home / "program").chmod(0o755)
+    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == ()
+    assert scan.scan_skel_gaps(skel, home, os.geteuid() + 1) == ("program",)
