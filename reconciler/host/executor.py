@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import assert_never
@@ -140,10 +141,15 @@ class HostExecutor:
         files.make_owned_folder(Path(action.home), account.uid, account.gid)
 
     def _fill_skel(self, action: FillSkel) -> None:
-        """Root reads the skel, some of which may be for root alone; the user writes."""
-        # Without the old first: an interrupted useradd leaves entries that root still owns, and the owner of
-        # the folder may replace but not write those.
-        tar = ("tar", "--extract", "--file=-", "--unlink-first", "--preserve-permissions", "--no-same-owner")
+        """Root reads the skel, some of which may be for root alone; the user writes.
+
+        What an interrupted useradd left as root's, the owner of the folder above may replace but not change:
+        tar does so with files, and a folder that is root's is still empty.
+        """
+        left = [str(path) for path in (Path(action.home, entry) for entry in action.entries) if _is_roots_folder(path)]
+        if left:
+            self._as_user(action.user, "rmdir", "--", *reversed(left))
+        tar = ("tar", "--extract", "--file=-", "--preserve-permissions", "--no-same-owner")
         archive = files.packed(Path("/etc/skel"), action.entries)
         self._as_user(action.user, *tar, f"--directory={action.home}", given=archive)
 
@@ -245,6 +251,14 @@ class HostExecutor:
             except StepFailed as error:
                 failed[unit] = str(error)
         return failed
+
+
+def _is_roots_folder(path: Path) -> bool:
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0
 
 
 def _outcomes(actions: Iterable[RunUnit | HaltUnit], failed: Mapping[str, str]) -> Iterator[Outcome]:

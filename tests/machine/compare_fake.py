@@ -1,0 +1,103 @@
+"""Runs in a machine, as root: carries out plans for real, and says where the host in memory thinks otherwise.
+
+    python3 -m tests.machine.compare_fake ROSTER SITE
+
+Each action of a plan is applied alone. What a look finds afterwards is compared with what the fake makes of the look
+before. Prints one JSON object: `kinds`, how often each kind of action was compared, and `differences`, as text.
+"""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+
+from reconciler.core.actions import Action
+from reconciler.core.desired import Desired, desire
+from reconciler.core.observed import Observed
+from reconciler.core.outcome import Executor, Outcome, Status
+from reconciler.core.plan import make_plan
+from reconciler.core.roster import parse_roster
+from reconciler.core.site import parse_site
+from reconciler.engine import Host
+from reconciler.host.machine import this_machine
+from tests.unit.memory_host import MemoryHost
+
+# Seconds until a started server listens, or systemd has forgotten a stopped unit.
+SETTLE = 2.0
+
+
+def comparable(seen: Observed) -> Observed:
+    """Return a look without what may differ: the fake need not know these.
+
+    - units that are loaded but inactive: systemd keeps them for a moment, or for what refers to them
+    - the order of subordinate ranges, which the tools sort
+    - sockets that are no service's, as those of sshd
+    - an env file that by its name could be one of another service and another person: playwright-bob's of t3
+    """
+    states = {name: state for name, state in (seen.units.states or {}).items() if state.active != "inactive"}
+    return replace(
+        seen,
+        units=replace(seen.units, states=states),
+        subuids=tuple(sorted(seen.subuids or (), key=lambda span: span.first)),
+        subgids=tuple(sorted(seen.subgids or (), key=lambda span: span.first)),
+        env_files={key: file for key, file in (seen.env_files or {}).items() if not key[1].startswith("playwright-")},
+        listeners=tuple(sorted((found for found in seen.listeners if found.unit), key=lambda found: found.port)),
+    )
+
+
+def differences(real: Observed, fake: Observed) -> Iterator[str]:
+    """Yield a line for each field in which two looks differ."""
+    for field in fields(Observed):
+        one, other = getattr(real, field.name), getattr(fake, field.name)
+        if one == other:
+            continue
+        if isinstance(one, dict) and isinstance(other, dict):
+            keys = [key for key in one.keys() | other.keys() if one.get(key) != other.get(key)]
+            one, other = ({key: found.get(key) for key in keys} for found in (one, other))
+        yield f"{field.name}: really {one}, in memory {other}"
+
+
+def compare(action: Action, desired: Desired, scanner: Host, executor: Executor) -> Iterator[str]:
+    """Carry out one action and yield where the fake and the machine disagree, its outcome included."""
+    memory = MemoryHost(scanner.observe(desired))
+    (expected,) = memory.apply([action])
+    (outcome,) = executor.apply([action])
+    yield from _outcome_differences(outcome, expected)
+    fake = comparable(memory.observed)
+    deadline = time.monotonic() + SETTLE
+    while (found := list(differences(comparable(scanner.observe(desired)), fake))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield from found
+
+
+def _outcome_differences(real: Outcome, fake: Outcome) -> Iterator[str]:
+    if real.status is not fake.status:
+        yield f"really {real.status} {real.why}, in memory {fake.status} {fake.why}"
+    elif real.status is Status.FAILED:
+        sys.stderr.write(f"{real.action.describe()}: really {real.why}, in memory {fake.why}\n")
+
+
+def main(roster_path: str, site_path: str) -> None:
+    """Go on from plan to plan until one asks for nothing that was not tried."""
+    site = parse_site(site_path, Path(site_path).read_bytes())
+    desired = desire(parse_roster(roster_path, Path(roster_path).read_bytes(), site, ()), site)
+    tried: list[Action] = []
+    found: list[str] = []
+    scanner, executor = this_machine()
+    while True:
+        new = [action for action in make_plan(desired, scanner.observe(desired)).actions if action not in tried]
+        if not new:
+            break
+        for action in new:
+            tried.append(action)
+            differing = compare(action, desired, scanner, executor)
+            found += [f"{action.kind} {action.user} ({action.describe()}): {line}" for line in differing]
+    kinds = Counter(action.kind for action in tried)
+    sys.stdout.write(json.dumps({"kinds": kinds, "differences": found}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])

@@ -1,0 +1,221 @@
+"""`useradd` killed in the middle, and accounts that were left half-made: the next run completes them."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.machine.faults import account_problems, breakable, fingerprint, leftovers, run, write_roster
+from tests.machine.kill_points import Point, points_in, sample
+from tests.machine.machine import Machine
+
+# In place of a tool. /run/sweep/TOOL/NAME holds where to kill it when it works on the account NAME, and `last` where
+# the run is to be killed as well. The account `probe` is where the points are found.
+KILLED_TOOL = """\
+#!/bin/sh
+tool=${0##*/}
+for name; do :; done
+point=/run/sweep/$tool/$name
+if [ "$name" = probe ]; then exec strace -qq -o "$point" "$0.real" "$@"; fi
+[ -e "$point" ] || exec "$0.real" "$@"
+read -r call ordinal last <"$point"
+rm "$point"
+strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=SIGKILL:when=$ordinal "$0.real" "$@"
+echo "$name $?" >>/run/sweep/ends
+[ -z "$last" ] || kill -KILL $PPID
+exit 137
+"""
+
+NO_SERVICES = "settle: 0\nservices: {}\n"
+
+# What each state of an account lacks, as a script; $1 is the name, $2 the uid. `record` is that of a creation that
+# nobody has seen the end of.
+HALF_MADE = {
+    "no shadow line": 'sed -i "/^$1:/d" /etc/shadow',
+    "no group": 'sed -i "/^$1:/d" /etc/group /etc/gshadow',
+    "no subordinate ids": 'sed -i "/^$1:/d" /etc/subuid /etc/subgid',
+    "no subordinate gids": 'sed -i "/^$1:/d" /etc/subgid',
+    "no home": 'rm -r "/home/$1"',
+    "no tier groups": 'for group in docker sudo code-shared; do gpasswd -d "$1" "$group"; done',
+    "no mark and no home but a record": 'record "$1" "$2"; gpasswd -d "$1" rosterd; rm -r "/home/$1"',
+    "an empty home of root's": 'record "$1" "$2"; rm -r "/home/$1"; mkdir "/home/$1"',
+    "an empty home that nobody may enter": 'record "$1" "$2"; rm -r "/home/$1"; mkdir -m 000 "/home/$1"',
+    "an empty home of another mode": 'record "$1" "$2"; rm "/home/$1"/.[a-z]*; chmod 755 "/home/$1"',
+    "half of the skel": 'record "$1" "$2"; rm "/home/$1/.profile"; truncate -s 100 "/home/$1/.bashrc"',
+    "half of a file that root owns": 'record "$1" "$2"; truncate -s 9 "/home/$1/.bashrc"; chown 0:0 "/home/$1/.bashrc"',
+    "a line in passwd and nothing else": """
+        sed -i "/^$1:/d" /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid
+        for group in docker sudo code-shared rosterd; do gpasswd -d "$1" "$group"; done
+        rm -r "/home/$1"
+    """,
+    "the same with a record": """
+        record "$1" "$2"
+        sed -i "/^$1:/d" /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid
+        for group in docker sudo code-shared rosterd; do gpasswd -d "$1" "$group"; done
+        rm -r "/home/$1"
+    """,
+}
+RECORD = 'record() { echo "{\\"uid\\": $2, \\"gid\\": $2}" >"/var/lib/rosterd/creating/$1"; }\n'
+
+
+def make_killable(machine: Machine, *tools: str) -> None:
+    """Put tools in place that can be killed in the middle, and let nobody have services: only accounts take time."""
+    for tool in tools:
+        machine.run("mv", f"/usr/sbin/{tool}", f"/usr/sbin/{tool}.real")
+        machine.write(f"/usr/sbin/{tool}", KILLED_TOOL, mode=0o755)
+        machine.run("mkdir", "-p", f"/run/sweep/{tool}")
+    machine.write("/etc/rosterd/site.yaml", NO_SERVICES)
+
+
+@pytest.fixture
+def sweep(release: str) -> Iterator[Machine]:
+    """Boot a machine with a skel that is easy to copy by half."""
+    with breakable(release, skel=True) as machine:
+        make_killable(machine, "useradd")
+        yield machine
+
+
+@pytest.fixture
+def points(sweep: Machine) -> list[Point]:
+    """Return where useradd can be killed, from the trace of one that rosterd started and that went well."""
+    write_roster(sweep, ["probe"])
+    run(sweep)
+    found = list(points_in(sweep.read("/run/sweep/useradd/probe")))
+    assert len(found) > 150
+    return found
+
+
+def plan_kills(machine: Machine, tool: str, people: dict[str, Point], *, last: str = "") -> None:
+    """Arrange where the tool is killed for each person, and the run itself with the one who is `last`."""
+    lines = [f"{name} {point.call} {point.ordinal} {'last' * (name == last)}" for name, point in people.items()]
+    script = ': >/run/sweep/ends; while read -r name point; do echo "$point" >"/run/sweep/$1/$name"; done'
+    machine.sh(script, tool, input="\n".join(lines) + "\n")
+
+
+def kills(machine: Machine) -> dict[str, str]:
+    """Return how the tool ended for each person, as the shell counts: 137 is SIGKILL."""
+    return dict(line.split() for line in machine.read("/run/sweep/ends").splitlines())
+
+
+def told_with_points(problems: list[str], people: dict[str, Point]) -> str:
+    """Return the problems, each with the point that led to it."""
+    return "\n".join(f"{line}\n    {people[line.split(':')[0]]}" for line in problems)
+
+
+def failures(said: str) -> str:
+    """Return the lines of a run that tell of something that did not work."""
+    return "\n".join(line for line in said.splitlines() if "FAILED" in line or "conflict" in line)
+
+
+@pytest.mark.parametrize(("release", "size"), [("bookworm", 60), ("trixie", 30)])
+def test_useradd_killed_anywhere_together_with_the_run_is_completed_by_the_next_run(
+    sweep: Machine, points: list[Point], size: int
+) -> None:
+    # The last one leaves all the locks of shadow-utils behind.
+    with_locks = next(point for point in points if "/etc/shadow+" in point.shown and point.call == "rename")
+    chosen = [point for point in sample(points, size) if point != with_locks]
+    people = {f"k{number:03}": point for number, point in enumerate([*chosen, with_locks])}
+    plan_kills(sweep, "useradd", people, last=max(people))
+    write_roster(sweep, ["probe", *people])
+    run(sweep, code=-9)
+    assert kills(sweep) == dict.fromkeys(people, "137")
+    assert sweep.exists("/etc/passwd.lock")
+    half_made = {line.split(":")[0] for line in account_problems(sweep, people)}
+    assert len(half_made) > len(people) * 0.9
+
+    done = run(sweep, code=None)
+    problems = account_problems(sweep, people)
+    assert not problems, f"{told_with_points(problems, people)}\n{failures(done.said)}"
+    assert done.code == 0, failures(done.said)
+    assert not leftovers(sweep)
+
+
+def test_a_run_whose_useradd_is_killed_goes_on_with_the_others(sweep: Machine, points: list[Point]) -> None:
+    people = {f"k{number:03}": point for number, point in enumerate(sample(points, 12))}
+    plan_kills(sweep, "useradd", people)
+    write_roster(sweep, ["probe", "zoe", *people])
+    first = run(sweep, code=3)
+    assert kills(sweep) == dict.fromkeys(people, "137")
+    assert not account_problems(sweep, ["zoe"])
+    for name in people:
+        assert f"{name}: FAILED account" in first.said
+
+    done = run(sweep, code=None)
+    problems = account_problems(sweep, people)
+    assert not problems, f"{told_with_points(problems, people)}\n{failures(done.said)}"
+
+
+def test_a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next(sweep: Machine) -> None:
+    write_roster(sweep, ["zoe"])
+    run(sweep)
+    sweep.run("rm", "-r", "/home/zoe")
+    sweep.run("strace", "-qq", "-o", "/run/trace", "rosterd", "reconcile")
+    assert not account_problems(sweep, ["zoe"])
+    wrong = []
+    for point in sample(points_in(sweep.read("/run/trace")), 8):
+        sweep.run("rm", "-r", "/home/zoe")
+        killed = sweep.run("strace", "-qq", "-o", "/dev/null", *point.inject, "rosterd", "reconcile", check=False)
+        assert killed.code == -signal.SIGKILL, str(killed)
+        done = run(sweep, code=None)
+        wrong += [f"{problem}\n    {point}\n{failures(done.said)}" for problem in account_problems(sweep, ["zoe"])]
+        wrong += leftovers(sweep)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.fixture(scope="module")
+def mended() -> Iterator[dict[str, list[str]]]:
+    """Leave an account in each of the half-made states, make one run, and return what is then wrong, by state."""
+    names = {state: f"p{number:02}" for number, state in enumerate(HALF_MADE)}
+    with breakable() as machine:
+        machine.write("/etc/rosterd/site.yaml", NO_SERVICES)
+        write_roster(machine, names.values())
+        run(machine)
+        for state, name in names.items():
+            uid = machine.run("id", "-u", name).out.strip()
+            machine.sh(RECORD + HALF_MADE[state], name, uid)
+            assert account_problems(machine, [name]), f"nothing to mend: {state}"
+        run(machine)
+        assert not leftovers(machine)
+        yield {state: account_problems(machine, [name]) for state, name in names.items()}
+
+
+@pytest.mark.parametrize("state", HALF_MADE)
+def test_a_half_made_account_is_completed_by_one_run(mended: dict[str, list[str]], state: str) -> None:
+    assert mended[state] == []
+
+
+@pytest.mark.parametrize(
+    "likeness",
+    [
+        # A record of another uid is that of another account of this name.
+        "useradd -m zoe; record zoe 1234",
+        # The mark is written before the home, so whoever has a home and no mark has it from somebody else.
+        'useradd -m zoe; record zoe "$(id -u zoe)"',
+        # Somebody lives there.
+        'useradd -m zoe; sed -i "/^zoe:/d" /etc/group /etc/gshadow',
+        # Nobody's home, but an account as others have made it.
+        "useradd -M zoe",
+    ],
+    ids=["a record of another uid", "a record and a home", "no group but a home", "no home but a group"],
+)
+def test_an_account_that_only_looks_half_made_is_not_taken_over(machine_without_people: Machine, likeness: str) -> None:
+    machine_without_people.sh(f"mkdir -p /var/lib/rosterd/creating; {RECORD} {likeness}")
+    write_roster(machine_without_people, ["zoe"])
+    before = lines_of_zoe(machine_without_people)
+    done = run(machine_without_people, code=3)
+    assert "zoe: conflict: account exists" in done.said
+    assert lines_of_zoe(machine_without_people) == before
+    assert "zoe" not in machine_without_people.run("getent", "group", "rosterd").out
+
+
+def lines_of_zoe(machine: Machine) -> list[str]:
+    """Return all that the machine has of her, without the record: a stale one may go."""
+    return [line for line in fingerprint(machine).splitlines() if "zoe" in line and "/creating" not in line]
+
+
+@pytest.fixture
+def machine_without_people() -> Iterator[Machine]:
+    """Boot a machine that nobody has an account on."""
+    with breakable() as machine:
+        machine.write("/etc/rosterd/site.yaml", NO_SERVICES)
+        yield machine
