@@ -43,8 +43,21 @@ class Phase(IntEnum):
     CONFIRM = 10
 
 
+class _OfUser:
+    """What is done for one person. The whole account, or one `aspect` of it that nothing else waits for."""
+
+    __slots__ = ()
+    user: str
+    aspect: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def key(self) -> Key:
+        """The user, and the aspect if it is only one."""
+        return (self.user, *self.aspect)
+
+
 @dataclass(frozen=True, slots=True)
-class RemoveGhost:
+class RemoveGhost(_OfUser):
     """Take a name without an account out of the group that marks managed accounts."""
 
     phase: ClassVar = Phase.GHOSTS
@@ -52,11 +65,6 @@ class RemoveGhost:
     kind: ClassVar = "remove_ghost"
     user: str
     group: str
-
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
 
     def describe(self) -> str:
         """Say what changes, in one line."""
@@ -84,7 +92,7 @@ class CreateGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class CreateAccount:
+class CreateAccount(_OfUser):
     """Create an account: its group first, then `useradd` with the explicit uid.
 
     `existing_gid`: the group is there already, from a creation that was interrupted.
@@ -101,11 +109,6 @@ class CreateAccount:
     subids: bool = True
     existing_gid: int | None = None
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         return (
@@ -115,7 +118,7 @@ class CreateAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(_OfUser):
     """Mark an existing account as managed; from now on it is completed, never reduced."""
 
     phase: ClassVar = Phase.ACCOUNTS
@@ -125,18 +128,13 @@ class Adopt:
     uid: int
     group: str
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         return f"account: uid {self.uid} not managed → managed (group {self.group})"
 
 
 @dataclass(frozen=True, slots=True)
-class CompleteGroup:
+class CompleteGroup(_OfUser):
     """Create the primary group that an account names but the host lacks."""
 
     phase: ClassVar = Phase.ACCOUNTS
@@ -145,18 +143,13 @@ class CompleteGroup:
     user: str
     gid: int
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         return f"primary group {self.gid}: missing → {self.user}"
 
 
 @dataclass(frozen=True, slots=True)
-class CompleteShadow:
+class CompleteShadow(_OfUser):
     """Write the missing shadow line of an account, with a locked password."""
 
     phase: ClassVar = Phase.ACCOUNTS
@@ -164,31 +157,22 @@ class CompleteShadow:
     kind: ClassVar = "complete_shadow"
     user: str
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         return "shadow line: missing → password locked"
 
 
 @dataclass(frozen=True, slots=True)
-class AddSubids:
+class AddSubids(_OfUser):
     """Give an account the subordinate ids that it lacks; None leaves the one kind alone."""
 
     phase: ClassVar = Phase.ACCOUNTS
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "add_subids"
+    aspect: ClassVar = ("subids",)
     user: str
     uids: tuple[int, int] | None
     gids: tuple[int, int] | None
-
-    @property
-    def key(self) -> Key:
-        """Its own: nothing waits for subordinate ids."""
-        return (self.user, "subids")
 
     def describe(self) -> str:
         """Say what changes, in one line."""
@@ -197,7 +181,7 @@ class AddSubids:
 
 
 @dataclass(frozen=True, slots=True)
-class MakeHome:
+class MakeHome(_OfUser):
     """Make a missing home from /etc/skel. `remove_empty`: an empty one that root owns goes first."""
 
     phase: ClassVar = Phase.ACCOUNTS
@@ -207,11 +191,6 @@ class MakeHome:
     home: str
     remove_empty: bool = False
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         before = "empty, owned by root" if self.remove_empty else "missing"
@@ -219,7 +198,7 @@ class MakeHome:
 
 
 @dataclass(frozen=True, slots=True)
-class SetHomeMode:
+class SetHomeMode(_OfUser):
     """Close a home that an interrupted creation left with another mode; done as the user."""
 
     phase: ClassVar = Phase.ACCOUNTS
@@ -229,31 +208,22 @@ class SetHomeMode:
     home: str
     before: int
 
-    @property
-    def key(self) -> Key:
-        """The user."""
-        return (self.user,)
-
     def describe(self) -> str:
         """Say what changes, in one line."""
         return f"home {self.home}: mode {self.before:04o} → 0700"
 
 
 @dataclass(frozen=True, slots=True)
-class FillSkel:
+class FillSkel(_OfUser):
     """Copy the entries of /etc/skel that an interrupted creation left out; done as the user."""
 
     phase: ClassVar = Phase.MEMBERSHIPS
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "fill_skel"
+    aspect: ClassVar = ("skel",)
     user: str
     home: str
     entries: tuple[str, ...]
-
-    @property
-    def key(self) -> Key:
-        """Its own: nothing waits for the skel."""
-        return (self.user, "skel")
 
     def describe(self) -> str:
         """Say what changes, in one line."""
@@ -261,20 +231,16 @@ class FillSkel:
 
 
 @dataclass(frozen=True, slots=True)
-class AddToGroups:
+class AddToGroups(_OfUser):
     """Add an account to groups; those it has are kept."""
 
     phase: ClassVar = Phase.MEMBERSHIPS
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "add_to_groups"
+    aspect: ClassVar = ("groups",)
     user: str
     groups: tuple[str, ...]
     before: tuple[str, ...]
-
-    @property
-    def key(self) -> Key:
-        """Its own: the person's services do not wait for it."""
-        return (self.user, "groups")
 
     def describe(self) -> str:
         """Say what changes, in one line."""
@@ -427,18 +393,14 @@ class WriteOutput:
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmAccount:
+class ConfirmAccount(_OfUser):
     """Close the record of a creation whose account has been seen complete."""
 
     phase: ClassVar = Phase.CONFIRM
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "confirm_account"
+    aspect: ClassVar = ("confirm",)
     user: str
-
-    @property
-    def key(self) -> Key:
-        """Its own."""
-        return (self.user, "confirm")
 
     def describe(self) -> str:
         """Say what changes, in one line."""
@@ -446,19 +408,15 @@ class ConfirmAccount:
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetRecord:
+class ForgetRecord(_OfUser):
     """Remove the record of a creation that came to nothing."""
 
     phase: ClassVar = Phase.GHOSTS
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "forget_record"
+    aspect: ClassVar = ("record",)
     user: str
     uid: int
-
-    @property
-    def key(self) -> Key:
-        """Its own."""
-        return (self.user, "record")
 
     def describe(self) -> str:
         """Say what changes, in one line."""
