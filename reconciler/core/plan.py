@@ -42,34 +42,30 @@ class Plan:
 
 def make_plan(desired: Desired, observed: Observed) -> Plan:
     """Compare what is wanted with what is there. Pure: the same input gives the same plan."""
-    present = managed_accounts(observed) | mapped_users(observed)
+    managed, mapped = managed_accounts(observed), mapped_users(observed)
+    present = managed | mapped
     gone = present - desired.users.keys()
     admins = frozenset(name for name in gone if is_admin(desired, observed, name))
     leaving = gone - admins
     accounts = plan_accounts(desired, observed)
     ports = plan_ports(desired, observed, accounts.refused)
     # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
-    halted = leaving & managed_accounts(observed)
-    units = plan_units(desired, observed, accounts.refused, ports.blocked, halted)
+    units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving & managed)
     maps = plan_outputs(desired, observed, accounts.refused | admins, ports, leaving)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
     findings = [*accounts.findings, *ports.findings, *units.findings]
     findings += map(_unreadable, unreadable_outputs(observed))
-    findings += [*_leaving(leaving, observed), *map(_kept_admin, sorted(admins))]
+    findings += [*map(_still_open, leaving & managed), *map(_only_mapped, leaving - managed)]
+    findings += map(_kept_admin, admins)
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
         unseen=observed.unseen,
-        cuts=tuple(sorted(_losing(actions, leaving, observed))),
+        cuts=tuple(sorted(_losing(actions, leaving, mapped))),
         present=tuple(sorted(present)),
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
     )
-
-
-def _leaving(leaving: frozenset[str], observed: Observed) -> list[Finding]:
-    managed = managed_accounts(observed)
-    return [_still_open(name) if name in managed else _only_mapped(name) for name in leaving]
 
 
 def _unreadable(path: str) -> Finding:
@@ -96,11 +92,11 @@ def _kept_admin(name: str) -> Finding:
     )
 
 
-def _losing(actions: list[Action], leaving: frozenset[str], observed: Observed) -> set[str]:
+def _losing(actions: list[Action], leaving: frozenset[str], mapped: frozenset[str]) -> set[str]:
     """Return the people who are leaving and would lose something in this run."""
     halted = {action.user for action in actions if isinstance(action, HaltUnit) and action.user in leaving}
     unmapping = any(isinstance(action, WriteOutput) and action.phase is Phase.UNMAP for action in actions)
-    return halted | (leaving & mapped_users(observed) if unmapping else set())
+    return halted | (leaving & mapped if unmapping else set())
 
 
 def _order(action: Action) -> tuple[Phase, str, str, tuple[str, ...]]:
