@@ -9,6 +9,7 @@ depends on the site, on other entries or on the host is not in it. An editor tha
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from reconciler.core import names, roster, site  # noqa: E402 (found through the line above)
+from reconciler.core import names, records, roster, site  # noqa: E402 (found through the line above)
 from reconciler.core.fields import Rule  # noqa: E402
 
 FOLDER = CHECKOUT / "reconciler" / "schema"
@@ -98,7 +99,7 @@ def site_schema() -> Schema:
         "settle": _number(0, 300),
         "code": _or_null(_object(dict.fromkeys(("infra_url", "branch", "repo_base"), _or_null(_text(names.TEXT))))),
         "playwright": _or_null(_object(dict.fromkeys(("snapshot_url", "token_file"), _or_null(_text(names.TEXT))))),
-        "hooks": _or_null(_each(names.WORD, _hook())),
+        "hooks": _or_null(_object({step.value: _hook() for step in records.Step})),
         "legacy_units": _or_null({"type": "object", "additionalProperties": _list(_text(names.UNIT), unique=False)}),
         "metrics": _or_null(_text(names.PATH)),
     }
@@ -141,13 +142,17 @@ def _tier_source() -> Schema:
 
 
 def _hook() -> Schema:
-    command = _command() | {"minItems": 1}
-    return _object({"command": command, "timeout": _number(1, 3600)}, required=["command"])
+    known = "|".join(re.escape(word) for word in site.HOOK_PLACEHOLDERS)
+    argument = _text(names.TEXT) | {"not": {"pattern": rf"(?!{known})\{{\w*\}}"}}
+    command = _command(argument) | {"minItems": 1}
+    default = site.Hook(()).timeout
+    return _object({"command": command, "timeout": _number(1, 3600) | {"default": default}}, required=["command"])
 
 
-def _command() -> Schema:
-    program = {"allOf": [_text(names.TEXT), {"pattern": "^/"}]}
-    return _list(_text(names.TEXT), unique=False) | {"prefixItems": [program]}
+def _command(argument: Schema | None = None) -> Schema:
+    argument = argument or _text(names.TEXT)
+    program = {"allOf": [argument, {"pattern": "^/"}]}
+    return _list(argument, unique=False) | {"prefixItems": [program]}
 
 
 def _text(rule: Rule) -> Schema:

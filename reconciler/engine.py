@@ -12,16 +12,31 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from reconciler.core.actions import Action, HaltUnit, Key, Phase, RunUnit, WriteOutput, WritePort
+from reconciler.core.actions import Action, HaltUnit, Key, RunUnit, WriteOutput, WritePort
 from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
 from reconciler.core.outcome import Executor, Outcome, Status
-from reconciler.core.plan import Plan, make_plan
+from reconciler.core.plan import Plan, make_plan, only
 from reconciler.errors import RosterdError
 from reconciler.inputs import Inputs
 
 MAX_PASSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a run is for: everybody, or one person whom a command cuts off or lets in again.
+
+    `allow_cuts` is how many people an administrator lets be cut off this once, None for what the guards say.
+    """
+
+    allow_cuts: int | None = None
+    cut: str | None = None
+    uncut: str | None = None
+
+
+EVERYBODY = Purpose()
 
 
 class Host(Protocol):
@@ -47,7 +62,9 @@ class Surroundings:
 
 @dataclass(slots=True)
 class Report:
-    """What a run did. `people` are on the roster; `plan` is the last one made, after the last look.
+    """What a run did. `people` are on the roster, None where it was about one person.
+
+    `plan` is the last one made, after the last look.
 
     `failed` are the actions that did not work, and not at a further try either, by kind and key.
 
@@ -55,7 +72,7 @@ class Report:
     not go on after it had begun: a file edited meanwhile is refused, or a further look failed.
     """
 
-    people: int
+    people: int | None
     plan: Plan
     outcomes: list[Outcome] = field(default_factory=list)
     failed: dict[tuple[str, Key], Action] = field(default_factory=dict)
@@ -72,39 +89,46 @@ class Report:
         return bool(self.unmet or self.failed) or self.plan.has_problems
 
 
-def look(host: Host, inputs: Inputs, allow_cuts: int | None) -> Plan:
+def look(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Plan:
     """Look at the host once and return the plan as the guards let it through."""
-    desired = desire(inputs.roster, inputs.site)
-    observed = host.observe(desired)
-    return guard(make_plan(desired, observed), inputs.site.guards, allow_cuts)
+    cut, uncut = ([name] if name else [] for name in (purpose.cut, purpose.uncut))
+    desired = desire(inputs.roster, inputs.site, cut=cut, uncut=uncut)
+    plan = make_plan(desired, host.observe(desired))
+    for name in (*cut, *uncut):
+        plan = only(plan, name)
+    return guard(plan, inputs.site.guards, 1 if cut or uncut else purpose.allow_cuts)
 
 
-def reconcile(surroundings: Surroundings, allow_cuts: int | None = None) -> Report:
+def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Report:
     """Make the host agree with the files. Raises `RosterdError` where nothing could be begun."""
     inputs = surroundings.load()
-    plan = look(surroundings.host, inputs, allow_cuts)
-    report = Report(len(inputs.roster.users), plan)
+    plan = look(surroundings.host, inputs, purpose)
+    report = Report(_people(inputs, purpose), plan)
     try:
-        _repeat(surroundings, inputs, allow_cuts, report)
+        _repeat(surroundings, inputs, purpose, report)
     except RosterdError as error:
         report.stopped = error
     return report
 
 
-def _repeat(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
+def _people(inputs: Inputs, purpose: Purpose) -> int | None:
+    return None if purpose.cut or purpose.uncut else len(inputs.roster.users)
+
+
+def _repeat(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report: Report) -> None:
     """Converge, and again while the files were edited meanwhile, a few times at most."""
     for passes_left in reversed(range(MAX_PASSES)):
         surroundings.planned(report.plan)
-        _converge(surroundings, inputs, allow_cuts, report)
+        _converge(surroundings, inputs, purpose, report)
         # systemd drops a path unit's trigger that comes while the service runs.
         if not passes_left or surroundings.digest() == inputs.digest:
             break
         inputs = surroundings.load()
-        report.people = len(inputs.roster.users)
-        report.plan = look(surroundings.host, inputs, allow_cuts)
+        report.people = _people(inputs, purpose)
+        report.plan = look(surroundings.host, inputs, purpose)
 
 
-def _converge(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None, report: Report) -> None:
+def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report: Report) -> None:
     """Apply plan after plan until one asks for nothing new. Most runs need two looks."""
     report.failed.clear()  # by a run of files that were edited since
     run = _Applying(surroundings, report)
@@ -115,7 +139,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, allow_cuts: int | None
         run.apply(untried)
         if any(isinstance(action, RunUnit) and action.start for action in untried):
             surroundings.sleep(inputs.site.settle)
-        report.plan = look(surroundings.host, inputs, allow_cuts)
+        report.plan = look(surroundings.host, inputs, purpose)
     report.unmet = run.unmet(report.plan)
 
 
@@ -181,7 +205,7 @@ class _Applying:
 
     def _for_failed(self, action: Action, plan: Plan) -> Action | None:
         """Leave the map lines of people whose account or port failed as they are."""
-        if not isinstance(action, WriteOutput) or action.phase is Phase.UNMAP:
+        if not isinstance(action, WriteOutput):
             return action
         failed = self._failed.values()
         unmapped = {one.key[0] for one in failed if len(one.key) == 1 or isinstance(one, WritePort)}

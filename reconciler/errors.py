@@ -3,6 +3,7 @@
 RosterdError
 ├── FileRefused      the roster or the site file is missing or not acceptable
 ├── UnknownName      the command line names somebody who cannot be meant
+├── RemovalRefused   a person cannot be deleted or restored as things are; nothing was lost
 ├── LockBusy         another run holds the lock
 ├── TierConflict     the roster and the cluster disagree about a tier
 ├── ScanFailed       a source of facts could not be read; it is never taken for empty
@@ -21,6 +22,10 @@ class FileRefused(RosterdError):
 
 class UnknownName(RosterdError):
     """The command line names a person to whom the command cannot apply."""
+
+
+class RemovalRefused(RosterdError):
+    """A person cannot be deleted or restored as things are; the text gives every reason, and nothing was lost."""
 
 
 class LockBusy(RosterdError):

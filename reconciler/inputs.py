@@ -34,10 +34,11 @@ class Inputs:
 class Files:
     """Where the two files lie. Without `site` it is the default one, which may be missing.
 
+    Without `roster` it is one with nobody in it, for commands that have to work whatever the roster says.
     `trusted`: refuse files that anybody but root could have written.
     """
 
-    roster: str
+    roster: str | None
     site: str | None
     trusted: bool
 
@@ -45,7 +46,7 @@ class Files:
         """Read and check both. Raises `FileRefused`."""
         roster_data, site_data = self._read()
         site = parse_site(self.site or SITE, site_data) if site_data is not None else Site()
-        roster = parse_roster(self.roster, roster_data, site, reserved)
+        roster = parse_roster(self.roster, roster_data, site, reserved) if self.roster else Roster({})
         return Inputs(roster, site, _digest(roster_data, site_data))
 
     def digest(self) -> str:
@@ -57,6 +58,8 @@ class Files:
 
     def _read(self) -> tuple[bytes, bytes | None]:
         site = read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
+        if self.roster is None:
+            return b"", site
         roster = read_source(self.roster, trusted=self.trusted)
         if roster is None:
             raise FileRefused(f"{self.roster}: there is no such file")

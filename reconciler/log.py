@@ -24,6 +24,7 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+_SERVICE = "rosterd.service"
 _SOCKET = "/run/systemd/journal/socket"
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _OWN_NAMES = {"message": "MESSAGE", "os_user": "OS_USER", "run_id": "RUN_ID"}
@@ -31,16 +32,23 @@ _COLOURS = {"info": "32", "warning": "33", "error": "31", "critical": "1;31"}
 _UNIT = re.compile(r"[^/]+\.service")
 
 
-def configure(stream: TextIO = sys.stderr, environment: Mapping[str, str] = os.environ) -> None:
-    """Send the log where it belongs: to the journal, to a terminal, or as plain lines to `stream`."""
+def configure(
+    stream: TextIO = sys.stderr, environment: Mapping[str, str] = os.environ, *, in_journal: bool = False
+) -> None:
+    """Send the log where it belongs: to the journal, to a terminal, or as plain lines to `stream`.
+
+    `in_journal`: whatever `stream` is, the journal has the entries too, as those of rosterd.service.
+    """
+    first: list[Any] = [structlog.contextvars.merge_contextvars]
     if goes_to_journal(stream, environment):
         factory: Any = _Journal().itself  # one socket for all entries
         last: Any = _journal_fields
     else:
         factory = structlog.PrintLoggerFactory(cast("TextIO", _Unbroken(stream)))
         last = _Lines(colour=wants_colour(stream, environment))
+        first += [_Copy(_Journal(_SERVICE))] if in_journal else []
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, last],
+        processors=[*first, last],
         wrapper_class=structlog.BoundLogger,
         logger_factory=factory,
         cache_logger_on_first_use=False,
@@ -109,12 +117,24 @@ def _journal_fields(
     return (fields,), {}
 
 
-class _Journal:
-    """Writes entries to the journal (systemd's Native Journal Protocol)."""
+class _Copy:
+    """Sends each entry to the journal on its way to somewhere else."""
 
-    def __init__(self) -> None:
+    def __init__(self, journal: _Journal) -> None:
+        self._journal = journal
+
+    def __call__(self, logger: Any, level: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+        (fields,), _ = _journal_fields(logger, level, dict(entry))
+        self._journal.msg(fields)
+        return entry
+
+
+class _Journal:
+    """Writes entries to the journal (systemd's Native Journal Protocol), as those of `unit` or of its own."""
+
+    def __init__(self, unit: str | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        unit = _own_unit()
+        unit = unit or _own_unit()
         # A process that has ended before journald looks at it has lost its unit; this field has not.
         self._unit = {"OBJECT_SYSTEMD_UNIT": unit} if unit else {}
 

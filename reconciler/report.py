@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import structlog
@@ -43,23 +44,26 @@ def log_standing(plan: Plan, unmet: list[Action]) -> None:
         text = f"did not take effect: {action.describe()}"
         _log().error("action_unmet", message=_line(action.user, text), action=action.kind, **_who(action.user))
     for user in plan.held:
-        text = f"not on the roster, but not cut off: {plan.why_held}"
+        text = f"not cut off: {plan.why_held}"
         _log().warning("cut_held", message=_line(user, text), os_user=user)
 
 
 def log_summary(report: Report, seconds: float) -> None:
     """Log the last line of a run."""
+    kinds = Counter(finding.kind for finding in report.plan.findings)
     counts = {status.value: report.count(status) for status in Status} | {
         "unmet": len(report.unmet),
-        "problems": sum(finding.kind.is_problem for finding in report.plan.findings),
-        "warnings": sum(not finding.kind.is_problem for finding in report.plan.findings),
+        "problems": sum(number for kind, number in kinds.items() if kind.is_problem),
+        "pending": kinds[FindingKind.PENDING],
+        "warnings": kinds[FindingKind.WARNING],
         "held": len(report.plan.held),
     }
-    told = ", ".join(f"{number} {word}" for word, number in counts.items() if number) or "nothing to do"
+    told = ", ".join(_counted(number, word) for word, number in counts.items() if number) or "nothing to do"
+    people = "" if report.people is None else f"{report.people} on the roster, "
     level = "warning" if report.has_problems or report.plan.held else "info"
     getattr(_log(), level)(
         "run_finished",
-        message=f"run finished: {told}; {report.people} on the roster, {seconds:.2f} s",
+        message=f"run finished: {told}; {people}{seconds:.2f} s",
         seconds=f"{seconds:.3f}",
         **counts,
     )
@@ -77,10 +81,14 @@ def report_json(report: Report, run_id: str, exit_code: int, seconds: float) -> 
 
 
 def _log_finding(finding: Finding) -> None:
-    level = "warning" if finding.kind is FindingKind.WARNING else "error"
+    level = "error" if finding.kind.is_problem else "warning"
     text = finding.text if finding.kind is FindingKind.WARNING else f"{finding.kind.value}: {finding.text}"
     message = _line(finding.user, text)
     getattr(_log(), level)(finding.kind.value, message=message, **_who(finding.user))
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word.removesuffix('s') if number == 1 else word}"
 
 
 def _line(user: str | None, text: str) -> str:

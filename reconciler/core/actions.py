@@ -13,7 +13,9 @@ from enum import IntEnum, StrEnum
 from typing import ClassVar
 
 from reconciler.core import outputs
+from reconciler.core.days import shown_day
 from reconciler.core.outputs import Route
+from reconciler.core.records import CutRecord, Identity, Step
 from reconciler.core.site import OutputKind
 
 Key = tuple[str, ...]
@@ -31,16 +33,24 @@ class Sign(StrEnum):
 class Phase(IntEnum):
     """The order of a run. Every action of a phase is tried before the next phase begins."""
 
-    UNMAP = 1
-    GHOSTS = 2
-    STOPS = 3
-    SYSTEM_GROUPS = 4
-    ACCOUNTS = 5
-    MEMBERSHIPS = 6
-    ENV_FILES = 7
-    UNITS = 8
-    MAPS = 9
-    CONFIRM = 10
+    RECORD = 1
+    UNMAP = 2
+    GHOSTS = 3
+    HOLD_JOBS = 4
+    LOCK = 5
+    STOPS = 6
+    LINGER_OFF = 7
+    KILL = 8
+    SYSTEM_GROUPS = 9
+    ACCOUNTS = 10
+    MEMBERSHIPS = 11
+    OPEN_LOGIN = 12
+    RESUME = 13
+    ENV_FILES = 14
+    UNITS = 15
+    MAPS = 16
+    EXTERNAL = 17
+    CONFIRM = 18
 
 
 class _OfUser:
@@ -302,7 +312,11 @@ class RunUnit:
 
 @dataclass(frozen=True, slots=True)
 class HaltUnit:
-    """Stop and disable one instance. Its template, its port and its files stay."""
+    """Stop a unit, disable it, clear its failed state. Its template, its port and its files stay.
+
+    `kill`: what has not ended after a few seconds is killed, for somebody who is being cut off. `service` is "" for
+    a unit beside the catalogue.
+    """
 
     phase: ClassVar = Phase.STOPS
     sign: ClassVar = Sign.STOP
@@ -314,6 +328,8 @@ class HaltUnit:
     stop: bool
     before: str
     why: str
+    clear: bool = False
+    kill: bool = False
 
     @property
     def key(self) -> Key:
@@ -322,8 +338,8 @@ class HaltUnit:
 
     def describe(self) -> str:
         """Say what changes, in one line."""
-        before = [*(["enabled"] if self.disable else []), *([self.before] if self.stop else [])]
-        after = [*(["disabled"] if self.disable else []), *(["stopped"] if self.stop else [])]
+        before = [*(["enabled"] if self.disable else []), *([self.before] if self.stop or self.clear else [])]
+        after = [*(["disabled"] if self.disable else []), *(["stopped"] if self.stop or self.clear else [])]
         return f"{self.unit}: {', '.join(before)} → {', '.join(after)} ({self.why})"
 
 
@@ -423,6 +439,234 @@ class ForgetRecord(_OfUser):
         return f"record of a creation with uid {self.uid}: open → forgotten (no such account of rosterd's)"
 
 
+@dataclass(frozen=True, slots=True)
+class RecordCut(_OfUser):
+    """Record, before anything is changed, how somebody is who is about to be cut off."""
+
+    phase: ClassVar = Phase.RECORD
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "record_cut"
+    user: str
+    record: CutRecord
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        why = "by command" if self.record.by_command else "not on the roster"
+        return f"cut off ({why}): no → on record for the return ({', '.join(_state(self.record))})"
+
+
+@dataclass(frozen=True, slots=True)
+class SetCutReason(_OfUser):
+    """Change who asks for a cut; what is on record of the time before stays."""
+
+    phase: ClassVar = Phase.RECORD
+    kind: ClassVar = "set_cut_reason"
+    aspect: ClassVar = ("reason",)
+    user: str
+    by_command: bool
+
+    @property
+    def sign(self) -> Sign:
+        """Asking for a cut is a stop, taking that back is a change."""
+        return Sign.STOP if self.by_command else Sign.CHANGE
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"cut off by command: {'no → yes' if self.by_command else 'yes → no'}"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldJobs(_OfUser):
+    """Move the crontab and the at jobs to where neither cron nor atd looks."""
+
+    phase: ClassVar = Phase.HOLD_JOBS
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "hold_jobs"
+    aspect: ClassVar = ("jobs",)
+    user: str
+    uid: int
+    crontab: bool
+    at_jobs: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{_jobs(crontab=self.crontab, at_jobs=self.at_jobs)}: due → held"
+
+
+@dataclass(frozen=True, slots=True)
+class LockAccount(_OfUser):
+    """Expire the account, which stops keys, `su`, cron and at, and lock the password."""
+
+    phase: ClassVar = Phase.LOCK
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "lock_account"
+    aspect: ClassVar = ("login",)
+    user: str
+    expiry: int | None
+    locked: bool
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"login: expires {_day(self.expiry)}, {_password(locked=self.locked)} → expired, password locked"
+
+
+@dataclass(frozen=True, slots=True)
+class SetLinger(_OfUser):
+    """Let a person's own services run without a session, or no more; over logind."""
+
+    kind: ClassVar = "set_linger"
+    aspect: ClassVar = ("linger",)
+    user: str
+    uid: int
+    on: bool
+
+    @property
+    def phase(self) -> Phase:
+        """Off before the sessions end, on once the login is open."""
+        return Phase.RESUME if self.on else Phase.LINGER_OFF
+
+    @property
+    def sign(self) -> Sign:
+        """Ending it is a stop."""
+        return Sign.CHANGE if self.on else Sign.STOP
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"lingering: {'off → on' if self.on else 'on → off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndProcesses(_OfUser):
+    """Stop the slice of a person's sessions, then kill whatever of theirs still runs, in any cgroup.
+
+    `spans` are the (first, last) user ids that count as theirs: their own, and their subordinate ones.
+    """
+
+    phase: ClassVar = Phase.KILL
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "end_processes"
+    aspect: ClassVar = ("processes",)
+    user: str
+    uid: int
+    spans: tuple[tuple[int, int], ...]
+    slice_active: bool
+    processes: tuple[tuple[int, str], ...]
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        told = [f"user-{self.uid}.slice"] if self.slice_active else []
+        if self.processes:
+            word = "1 process" if len(self.processes) == 1 else f"{len(self.processes)} processes"
+            told.append(f"{word}{_in_brackets([f'{name} {pid}' for pid, name in self.processes])}")
+        return f"{', '.join(told)} → ended"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLogin(_OfUser):
+    """Give an account the expiry and the password back that it had before the cut.
+
+    `unlock`: the password was not locked; `passwordless`: it was empty.
+    """
+
+    phase: ClassVar = Phase.OPEN_LOGIN
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "open_login"
+    aspect: ClassVar = ("login",)
+    user: str
+    expiry: int | None
+    unlock: bool
+    passwordless: bool
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        password = _password(locked=not self.unlock)
+        return f"login: expired → expires {_day(self.expiry)}, {password}, as before the cut"
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeJobs(_OfUser):
+    """Put the held crontab, and the at jobs that are still to come, back."""
+
+    phase: ClassVar = Phase.RESUME
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "resume_jobs"
+    aspect: ClassVar = ("jobs",)
+    user: str
+    crontab: bool
+    at_jobs: tuple[str, ...]
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{_jobs(crontab=self.crontab, at_jobs=self.at_jobs)}: held → due"
+
+
+@dataclass(frozen=True, slots=True)
+class RunHook(_OfUser):
+    """Run the site's command for an external step, and record that it has been taken."""
+
+    phase: ClassVar = Phase.EXTERNAL
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "run_hook"
+    user: str
+    step: Step
+    command: tuple[str, ...]
+    timeout: int
+
+    @property
+    def key(self) -> Key:
+        """The step of the user."""
+        return (self.user, "hook", self.step)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{self.step}: pending → done by {self.command[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordIdentities:
+    """Keep what the people of the roster are called elsewhere, for when they have left it."""
+
+    phase: ClassVar = Phase.CONFIRM
+    kind: ClassVar = "record_identities"
+    user: ClassVar = None
+    identities: tuple[tuple[str, Identity], ...]
+    before: int
+
+    @property
+    def sign(self) -> Sign:
+        """The first are added."""
+        return Sign.CHANGE if self.before else Sign.ADD
+
+    @property
+    def key(self) -> Key:
+        """Nobody's."""
+        return ("", "identities")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"identities on record: {self.before} → {len(self.identities)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetCut(_OfUser):
+    """Close the record of a cut that has been undone. `late_at_jobs` came due meanwhile and stay held."""
+
+    phase: ClassVar = Phase.CONFIRM
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "forget_cut"
+    aspect: ClassVar = ("cut",)
+    user: str
+    taken: tuple[Step, ...] = ()
+    late_at_jobs: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        told = [f"to be given back outside of this machine: {', '.join(self.taken)}"] if self.taken else []
+        if self.late_at_jobs:
+            told.append(f"{_jobs(crontab=False, at_jobs=self.late_at_jobs)} came due meanwhile and did not run")
+        return "cut off: yes → no" + (f" ({'; '.join(told)})" if told else "")
+
+
 Action = (
     RemoveGhost
     | CreateGroup
@@ -441,7 +685,45 @@ Action = (
     | WriteOutput
     | ConfirmAccount
     | ForgetRecord
+    | RecordCut
+    | SetCutReason
+    | HoldJobs
+    | LockAccount
+    | SetLinger
+    | EndProcesses
+    | OpenLogin
+    | ResumeJobs
+    | RunHook
+    | RecordIdentities
+    | ForgetCut
 )
+
+CuttingAction = RecordCut | HoldJobs | LockAccount | HaltUnit | SetLinger | EndProcesses | RunHook
+"""What takes something away from a person who leaves; guards hold these together."""
+
+
+def _state(record: CutRecord) -> list[str]:
+    return [
+        f"expires {_day(record.expiry)}",
+        "no password" if record.passwordless else _password(locked=record.locked),
+        *(["lingering"] if record.lingering else []),
+        *record.running,
+    ]
+
+
+def _day(expiry: int | None) -> str:
+    return "never" if expiry is None else shown_day(expiry)
+
+
+def _password(*, locked: bool) -> str:
+    return "password locked" if locked else "password open"
+
+
+def _jobs(*, crontab: bool, at_jobs: Collection[str]) -> str:
+    number = len(at_jobs)
+    told = ["crontab"] if crontab else []
+    told += [f"{number} at job" if number == 1 else f"{number} at jobs"] if number else []
+    return " and ".join(told)
 
 
 def _lines(number: int) -> str:

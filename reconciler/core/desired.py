@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
+from reconciler.core.records import Step
 from reconciler.core.roster import Roster, User
-from reconciler.core.site import OutputKind, PortRule, Service, Site
+from reconciler.core.site import Hook, OutputKind, PortRule, Service, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class DesiredUser:
 
     name: str
     identity: str
+    k8s_user: str
     groups: tuple[str, ...]
     admin: bool
     parked: bool
@@ -47,7 +49,8 @@ class DesiredUser:
 class Desired:
     """The people by name, sorted, and the site's policy for the machine as a whole.
 
-    `admin_groups`: who is in all groups of one of these sets is an administrator.
+    `admin_groups`: who is in all groups of one of these sets is an administrator. `cut` are people whom a
+    command cuts off now, beside those whose record says so; `uncut` those for whom a command ends that.
     """
 
     users: Mapping[str, DesiredUser]
@@ -57,10 +60,13 @@ class Desired:
     shell: str
     subids: bool
     create_groups: bool
+    hooks: Mapping[Step, Hook] = field(default_factory=dict)
+    cut: frozenset[str] = frozenset()
+    uncut: frozenset[str] = frozenset()
 
 
-def desire(roster: Roster, site: Site) -> Desired:
-    """Combine who works here with what the site gives to each tier."""
+def desire(roster: Roster, site: Site, *, cut: Collection[str] = (), uncut: Collection[str] = ()) -> Desired:
+    """Combine who works here with what the site gives to each tier, and with what a command asks for."""
     return Desired(
         users={name: _desired_user(user, site) for name, user in roster.users.items()},
         services=site.services,
@@ -69,6 +75,9 @@ def desire(roster: Roster, site: Site) -> Desired:
         shell=site.shell,
         subids=site.subids,
         create_groups=site.create_groups,
+        hooks=site.hooks,
+        cut=frozenset(cut),
+        uncut=frozenset(uncut),
     )
 
 
@@ -78,6 +87,7 @@ def _desired_user(user: User, site: Site) -> DesiredUser:
     return DesiredUser(
         name=user.name,
         identity=user.authentik_user,
+        k8s_user=user.k8s_user,
         groups=tier.groups,
         admin=tier.admin,
         parked=user.parked,

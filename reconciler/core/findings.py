@@ -7,16 +7,20 @@ from enum import StrEnum
 
 
 class FindingKind(StrEnum):
-    """How bad it is. All but a warning let a run end with exit code 3."""
+    """How bad it is. Conflicts and what is unhealthy let a run end with exit code 3.
+
+    `PENDING` is what is still to be done outside of this machine for somebody who left.
+    """
 
     CONFLICT = "conflict"
     UNHEALTHY = "unhealthy"
+    PENDING = "pending"
     WARNING = "warning"
 
     @property
     def is_problem(self) -> bool:
         """Whether somebody has to act."""
-        return self is not FindingKind.WARNING
+        return self in (FindingKind.CONFLICT, FindingKind.UNHEALTHY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.actions import Action, HaltUnit, Phase, WriteOutput
+from reconciler.core import outputs
+from reconciler.core.actions import Action, CuttingAction, Phase, WriteOutput
 from reconciler.core.plan import Plan
 from reconciler.core.site import Guards
 
@@ -22,27 +23,39 @@ def guard(plan: Plan, guards: Guards, allow_cuts: int | None = None) -> Plan:
     return replace(
         plan,
         actions=tuple(action for action in kept if action is not None),
+        findings=tuple(
+            # They are told of a cut, which is not made now.
+            found
+            for found in plan.findings
+            if found.user not in cuts or found.kind.is_problem
+        ),
         held=plan.cuts or plan.present,
-        why_held=f"{why}; if it is meant: rosterd reconcile --allow-cuts {len(plan.cuts)}",
+        why_held=why,
     )
 
 
 def _why_held(plan: Plan, guards: Guards, allow_cuts: int | None) -> str | None:
     cuts = len(plan.cuts)
+    meant = f"if it is meant: rosterd reconcile --allow-cuts {cuts}"
+    if plan.last_admins:
+        names = ", ".join(plan.last_admins)
+        return f"no administrator could log in any more without {names}; let somebody else be one first"
     if allow_cuts is not None:
-        return None if cuts <= allow_cuts else f"{cuts} people would be cut off, --allow-cuts lets {allow_cuts}"
+        if cuts <= allow_cuts:
+            return None
+        return f"{cuts} people would be cut off, --allow-cuts lets {allow_cuts}; {meant}"
     if plan.empty_roster and plan.present:
-        return f"the roster has nobody in it, {len(plan.present)} are managed and {cuts} would be cut off now"
+        return f"the roster has nobody in it, {len(plan.present)} are managed and {cuts} would be cut off now; {meant}"
     if cuts > guards.max_cuts and cuts * 100 > guards.max_cut_percent * len(plan.present):
         return (
             f"{cuts} of {len(plan.present)} people would be cut off, more than max_cuts {guards.max_cuts}"
-            f" and {guards.max_cut_percent} %"
+            f" and {guards.max_cut_percent} %; {meant}"
         )
     return None
 
 
 def _without_cuts(action: Action, cuts: frozenset[str], plan: Plan) -> Action | None:
-    if isinstance(action, HaltUnit) and action.user in cuts:
+    if isinstance(action, CuttingAction) and action.user in cuts:
         return None
     if isinstance(action, WriteOutput):
         return _with_lines_of_held(action, cuts, plan)
@@ -50,9 +63,10 @@ def _without_cuts(action: Action, cuts: frozenset[str], plan: Plan) -> Action | 
 
 
 def _with_lines_of_held(action: WriteOutput, cuts: frozenset[str], plan: Plan) -> WriteOutput | None:
-    """Drop the unmapping, and keep the held people's lines in the map as it is written."""
+    """Keep the held people's lines in a map, as it is unmapped and as it is written after that."""
+    ports = dict(plan.routed_ports)
     if action.phase is Phase.UNMAP:
-        return None
+        return _without_others(action, cuts, ports)
     unmapping = next(
         (
             other
@@ -61,6 +75,15 @@ def _with_lines_of_held(action: WriteOutput, cuts: frozenset[str], plan: Plan) -
         ),
         None,
     )
-    original = replace(action, before=unmapping.before) if unmapping else action
-    kept = original.keeping(cuts, dict(plan.routed_ports))
+    if unmapping is not None:
+        first = _without_others(unmapping, cuts, ports)
+        action = replace(action, before=first.text if first else unmapping.before)
+    kept = action.keeping(cuts, ports)
     return kept if kept.needed else None
+
+
+def _without_others(unmapping: WriteOutput, cuts: frozenset[str], ports: dict[str, int | None]) -> WriteOutput | None:
+    """Return what an unmapping is where some people are held; None where nobody else leaves."""
+    kept = unmapping.keeping(cuts, ports)
+    mapped = {route.user for route in outputs.parse(kept.output, kept.before)}
+    return kept if mapped - {route.user for route in kept.routes} else None

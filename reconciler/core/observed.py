@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+from reconciler.core.records import Records
 from reconciler.core.site import OutputKind
 
 
@@ -52,6 +53,19 @@ class IdLimits:
     subid_min: int = 100_000
     subid_max: int = 600_100_000
     subid_count: int = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """What shadow(5) says of an account, without the password.
+
+    `expiry` is the day counted from 1970 after which nobody can log in, None for never. `locked`: the
+    password begins with `!`, as usermod --lock leaves it; `passwordless`: it is empty.
+    """
+
+    locked: bool = True
+    passwordless: bool = False
+    expiry: int | None = None
 
 
 class HomeKind(StrEnum):
@@ -130,21 +144,66 @@ class EnvFile:
     problem: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A running process: its real user id, and what it calls itself."""
+
+    pid: int
+    uid: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignUnit:
+    """A service beside rosterd's own whose `User=` is a person.
+
+    `enabled`: it starts at boot. `transient`: it has no file, and once it has ended nothing can start it
+    again. `triggers` are the timers, sockets and the like that start it.
+    """
+
+    name: str
+    active: bool
+    enabled: bool = False
+    transient: bool = False
+    triggers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What of a person runs on the machine or is due to, looked at only where they are cut off or come back.
+
+    `at_jobs` are the names of job files, the `held_` ones are kept where neither cron nor atd looks. `held_at_jobs`
+    are those that are still to come; `late_at_jobs` came due while they were held. `slice_active` says
+    whether systemd has a slice of the person's sessions.
+    """
+
+    crontab: bool = False
+    at_jobs: tuple[str, ...] = ()
+    held_crontab: bool = False
+    held_at_jobs: tuple[str, ...] = ()
+    late_at_jobs: tuple[str, ...] = ()
+    lingering: bool = False
+    slice_active: bool = False
+    units: tuple[ForeignUnit, ...] = ()
+    processes: tuple[Process, ...] = ()
+
+
 @dataclass(frozen=True)
 class Observed:
     """All that a plan needs to know of the host.
 
-    `env_files` holds, per service and user, whoever the user is. `shadow` are the names with
-    a line in shadow(5). `subuids` and `subgids` are None where the host has no such file. `skel_gaps`
+    `env_files` holds, per service and user, whoever the user is. `shadow` has the lines of
+    shadow(5) by name. `subuids` and `subgids` are None where the host has no such file. `skel_gaps`
     are, per account whose creation has not been confirmed, the entries of /etc/skel that its home
-    lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their gids. `unseen` names
-    what could not be read.
+    lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their gids. `records` is None
+    where they could not be read. `presence` holds the people whom a cut concerns, `containers` the containers on
+    this machine if there are such people. `now` counts seconds since 1970. `unseen` names what could not be read.
     """
 
     accounts: Mapping[str, Account]
     groups: Mapping[str, Group]
     limits: IdLimits = IdLimits()
-    shadow: frozenset[str] | None = None
+    shadow: Mapping[str, Login] | None = None
     subuids: tuple[SubidRange, ...] | None = None
     subgids: tuple[SubidRange, ...] | None = None
     homes: Mapping[str, Home] = field(default_factory=dict)
@@ -156,6 +215,10 @@ class Observed:
     listeners: tuple[Listener, ...] = ()
     units: Units = Units(states={})
     shell_exists: bool = True
+    records: Records | None = field(default_factory=Records)
+    presence: Mapping[str, Presence] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+    now: int = 0
     unseen: tuple[str, ...] = ()
 
     @cached_property

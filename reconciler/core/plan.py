@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reconciler.core.actions import Action, HaltUnit, Phase, WriteOutput
+from reconciler.core import outputs
+from reconciler.core.actions import Action, CuttingAction, Phase, WriteOutput
 from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
+from reconciler.core.plan_cuts import commanded, last_admins, plan_cuts, without
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
 from reconciler.core.plan_ports import plan_ports, sticky_ports
+from reconciler.core.plan_returns import plan_returns, unrecorded
+from reconciler.core.plan_steps import plan_identities, plan_steps
 from reconciler.core.plan_units import plan_units
 
 
@@ -20,7 +24,8 @@ class Plan:
 
     `actions` stand in the order of a run. `cuts` are the people whom the run would cut off: they have
     something to lose here and are not on the roster. `present` is everybody whom rosterd manages
-    or maps, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped,
+    or maps and is not cut off already, `last_admins` are administrators whose cut would leave none who can
+    log in, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped,
     `why_held` its reason. `routed_ports` are for maps that are written without some of their changes.
     """
 
@@ -29,6 +34,7 @@ class Plan:
     unseen: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
     present: tuple[str, ...] = ()
+    last_admins: tuple[str, ...] = ()
     empty_roster: bool = False
     held: tuple[str, ...] = ()
     why_held: str = ""
@@ -42,46 +48,87 @@ class Plan:
 
 def make_plan(desired: Desired, observed: Observed) -> Plan:
     """Compare what is wanted with what is there. Pure: the same input gives the same plan."""
+    by_command = commanded(desired, observed)
+    wanted = without(desired, by_command)
     managed, mapped = managed_accounts(observed), mapped_users(observed)
-    present = managed | mapped
-    gone = present - desired.users.keys()
-    admins = frozenset(name for name in gone if is_admin(desired, observed, name))
+    recorded = observed.records.cuts.keys() if observed.records else set()
+    gone = (managed | mapped) - wanted.users.keys()
+    admins = frozenset(name for name in gone - by_command - recorded if is_admin(desired, observed, name))
     leaving = gone - admins
-    accounts = plan_accounts(desired, observed)
-    ports = plan_ports(desired, observed, accounts.refused)
+    cut = leaving & managed
+    accounts = plan_accounts(wanted, observed)
+    ports = plan_ports(wanted, observed, accounts.refused)
     # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
-    units = plan_units(desired, observed, accounts.refused, ports.blocked, leaving & managed)
-    maps = plan_outputs(desired, observed, accounts.refused | admins, ports, leaving)
+    units = plan_units(wanted, observed, accounts.refused, ports.blocked, cut)
+    maps = plan_outputs(wanted, observed, accounts.refused | admins, ports, leaving)
+    cuts = plan_cuts(desired, observed, cut)
+    returns = plan_returns(desired, observed, wanted.users.keys() - accounts.refused)
+    steps = plan_steps(desired, observed, cut)
     actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
+    actions += [*cuts.actions, *returns, *steps.actions, *plan_identities(desired, observed, cut | admins)]
     findings = [*accounts.findings, *ports.findings, *units.findings]
+    findings += [*cuts.findings, *steps.findings]
     findings += map(_unreadable, unreadable_outputs(observed))
-    findings += [*map(_still_open, leaving & managed), *map(_only_mapped, leaving - managed)]
-    findings += map(_kept_admin, admins)
+    findings += [*_half_deleted(wanted, observed), *unrecorded(observed, wanted.users.keys() & managed)]
+    findings += [*map(_only_mapped, leaving - managed), *map(_kept_admin, admins)]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
         unseen=observed.unseen,
-        cuts=tuple(sorted(_losing(actions, leaving, mapped))),
-        present=tuple(sorted(present)),
+        cuts=tuple(sorted(_losing(actions, leaving, mapped) - recorded)),
+        present=tuple(sorted((managed | mapped) - recorded)),
+        last_admins=tuple(sorted(last_admins(desired, observed, cut - recorded))),
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
     )
+
+
+def only(plan: Plan, name: str) -> Plan:
+    """Return what of a plan concerns one person; in the maps everybody else's lines stay as they are."""
+    maps = {action.output: action for action in plan.actions if isinstance(action, WriteOutput)}
+    originals = {
+        action.output: action.before
+        for action in reversed(plan.actions)  # the last to count is the first of a run: it has the file as it is
+        if isinstance(action, WriteOutput)
+    }
+    kept = [_only_lines_of(name, replace(action, before=originals[kind]), plan) for kind, action in maps.items()]
+    actions: list[Action] = [action for action in plan.actions if action.user == name]
+    actions += [action for action in kept if action.needed]
+    findings = (
+        found for found in plan.findings if found.user == name or (found.user is None and found.kind.is_problem)
+    )
+    return replace(
+        plan,
+        actions=tuple(sorted(actions, key=_order)),
+        findings=tuple(findings),
+        cuts=tuple(cut for cut in plan.cuts if cut == name),
+    )
+
+
+def _only_lines_of(name: str, action: WriteOutput, plan: Plan) -> WriteOutput:
+    """Reduce the last change of a map to one person's line; taking it out comes first in a run."""
+    mapped = {route.user for route in outputs.parse(action.output, action.before)}
+    wanted = {route.user for route in action.routes}
+    phase = Phase.UNMAP if name in mapped - wanted else action.phase
+    return replace(action.keeping((mapped | wanted) - {name}, dict(plan.routed_ports)), phase=phase)
 
 
 def _unreadable(path: str) -> Finding:
     return conflict(None, f"{path} is not of its format, so nobody's line in it is touched; mend or remove the file")
 
 
-def _still_open(name: str) -> Finding:
-    return warning(
-        name,
-        "not on the roster, but the account itself can still log in; this version does not lock it."
-        f" To lock it: usermod --lock --expiredate 1 {name}",
-    )
-
-
 def _only_mapped(name: str) -> Finding:
     return warning(name, "a map names them, but they are not on the roster, and their account is not managed")
+
+
+def _half_deleted(wanted: Desired, observed: Observed) -> list[Finding]:
+    """Tell of deletions that were interrupted; of people on the roster it is told why they are refused."""
+    stones = observed.records.tombstones if observed.records else {}
+    return [
+        warning(name, f"is half deleted; to finish: rosterd destroy {name}; to take it back: rosterd restore {name}")
+        for name, stone in stones.items()
+        if not stone.complete and name not in wanted.users
+    ]
 
 
 def _kept_admin(name: str) -> Finding:
@@ -94,7 +141,7 @@ def _kept_admin(name: str) -> Finding:
 
 def _losing(actions: list[Action], leaving: frozenset[str], mapped: frozenset[str]) -> set[str]:
     """Return the people who are leaving and would lose something in this run."""
-    halted = {action.user for action in actions if isinstance(action, HaltUnit) and action.user in leaving}
+    halted = {action.user for action in actions if isinstance(action, CuttingAction) and action.user in leaving}
     unmapping = any(isinstance(action, WriteOutput) and action.phase is Phase.UNMAP for action in actions)
     return halted | (leaving & mapped if unmapping else set())
 

@@ -95,7 +95,9 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
     spans = _free_subids(observed)
     for user in desired.users.values():
         wanted = tuple(group for group in user.groups if group in groups)
-        if user.name not in observed.accounts:
+        if why := _why_not_theirs(user.name, observed):
+            plan.refuse(user.name, why)
+        elif user.name not in observed.accounts:
             _create(user, wanted, desired, observed, uids, plan)
         elif is_managed(observed, user.name) or user.adopt:
             _complete(user, wanted, desired, observed, spans, plan)
@@ -110,6 +112,26 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
         # useradd chooses ranges by itself, perhaps one that is free now; a further look sees which.
         plan.actions = [action for action in plan.actions if not isinstance(action, AddSubids)]
     return plan
+
+
+def _why_not_theirs(name: str, observed: Observed) -> str | None:
+    """Say why a name is still that of somebody deleted, or of another account that was cut off."""
+    if observed.records is None:
+        return None
+    account = observed.accounts.get(name)
+    stone, cut = observed.records.tombstones.get(name), observed.records.cuts.get(name)
+    choice = f"To have them back: rosterd restore {name}. To let the name go to somebody new: rosterd forget {name}"
+    if stone is not None and account is None:
+        return f"was deleted (uid {stone.uid}, archive {stone.archive}) and is not made anew. {choice}"
+    if stone is not None:
+        return f"is half deleted or half restored; to finish: rosterd destroy {name}, or rosterd restore {name}"
+    if cut is not None and (account is None or account.uid != cut.uid):
+        now = "there is no such account" if account is None else f"the account has uid {account.uid}"
+        return (
+            f"is on record as cut off with uid {cut.uid}, but {now} now; nothing is done for this person."
+            f" If the record is of no use any more: rosterd forget {name}"
+        )
+    return None
 
 
 def _stale_records(desired: Desired, observed: Observed) -> Iterator[Action]:
@@ -266,8 +288,9 @@ def _gid_resolves(observed: Observed, account: Account) -> bool:
 
 
 def _free_uids(observed: Observed) -> Iterator[int]:
-    """Yield the uids that no account, no group and no creation on record holds, upwards."""
+    """Yield the uids that no account, no group, nobody deleted and no creation on record holds, upwards."""
     taken = observed.gids | set(observed.names_by_uid) | set(observed.intents.values())
+    taken |= observed.records.reserved_ids if observed.records else frozenset()
     limits = observed.limits
     return (uid for uid in range(limits.uid_min, limits.uid_max + 1) if uid not in taken)
 

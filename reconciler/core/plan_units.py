@@ -39,7 +39,7 @@ def plan_units(
     """
     plan = UnitPlan()
     if observed.units.states is None:
-        if desired.users:
+        if desired.users or leaving:
             plan.findings.append(conflict(None, f"services are not looked after: {observed.units.why}"))
         return plan
     for user in desired.users.values():
@@ -49,7 +49,7 @@ def plan_units(
     for name in sorted(leaving):
         for catalogued in desired.services.values():
             for unit in catalogued.instances(name):
-                plan.actions += _halt(name, catalogued.name, unit, observed.units, "not on the roster")
+                plan.actions += _halt(name, catalogued.name, unit, observed.units, "cut off", kill=True)
     return plan
 
 
@@ -98,9 +98,11 @@ def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> No
         )
 
 
-def _halt(user: str, service: str, unit: str, units: Units, why: str) -> Iterator[HaltUnit]:
+def _halt(user: str, service: str, unit: str, units: Units, why: str, *, kill: bool = False) -> Iterator[HaltUnit]:  # noqa: PLR0913 (the whole of a unit meets here)
     state = (units.states or {}).get(unit, _ABSENT)
     disable = unit in units.enabled
+    clear = state.active == "failed"
     stop = state.active not in (*_STOPPED, "deactivating")
-    if disable or stop:
-        yield HaltUnit(user, service, unit, disable, stop, "running" if stop else "stopped", why)
+    if disable or stop or clear:
+        before = "failed" if clear else "running" if stop else "stopped"
+        yield HaltUnit(user, service, unit, disable, stop, before, why, clear, kill)

@@ -15,8 +15,11 @@ from reconciler.core import names
 from reconciler.core.document import Document, Node, Scalar, Sequence, read_document
 from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.fields import Fields, Rule, is_null, shown
+from reconciler.core.records import Step
 from reconciler.core.text import printable
 
+HOOK_PLACEHOLDERS = ("{user}", "{authentik_user}", "{k8s_user}")
+_STEP = Rule(re.compile("|".join(Step)), "one of " + ", ".join(Step))
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535
 
@@ -125,6 +128,17 @@ class TierSource:
     timeout: int = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """The site's own command for an external step, and its time limit in seconds.
+
+    `{user}`, `{authentik_user}` and `{k8s_user}` in its arguments stand for the names of who has left.
+    """
+
+    command: tuple[str, ...]
+    timeout: int = 30
+
+
 _T3 = Service(
     "t3",
     ("t3-serve@.service",),
@@ -158,6 +172,7 @@ class Site:
     create_groups: bool = False
     subids: bool = True
     settle: int = 5
+    hooks: Mapping[Step, Hook] = field(default_factory=dict)
     without_effect: tuple[str, ...] = ()
 
     @property
@@ -198,6 +213,7 @@ def _read_site(fields: Fields) -> Site:
         create_groups=fields.take_flag("create_groups", default=default.create_groups),
         subids=fields.take_flag("subids", default=default.subids),
         settle=fields.take_number("settle", 0, 300, default.settle),
+        hooks=_hooks(fields),
         without_effect=_checked_only(fields),
     )
     fields.finish()
@@ -342,8 +358,6 @@ def _checked_only(fields: Fields) -> tuple[str, ...]:
     """Check the settings of parts that this version does not have; return those that are in use."""
     used = [*_flat(fields, "code", ("infra_url", "branch", "repo_base"))]
     used += _flat(fields, "playwright", ("snapshot_url", "token_file"))
-    if fields.take_each("hooks", lambda name, node: _hook(fields, name, node)):
-        used.append("hooks")
     if fields.take_each("legacy_units", lambda name, node: _legacy(fields.document, name, node)):
         used.append("legacy_units")
     node = fields.value("metrics")
@@ -368,15 +382,24 @@ def _flat(fields: Fields, key: str, allowed: tuple[str, ...]) -> list[str]:
     return used
 
 
-def _hook(fields: Fields, name: Scalar, node: Node) -> bool | None:
-    inner = _entry(fields, "hook", names.WORD, name, node)
+def _hooks(fields: Fields) -> Mapping[Step, Hook]:
+    hooks = fields.take_each("hooks", lambda name, node: _hook(fields, name, node)) or {}
+    return {Step(name): hook for name, hook in hooks.items()}
+
+
+def _hook(fields: Fields, name: Scalar, node: Node) -> Hook | None:
+    inner = _entry(fields, "hook", _STEP, name, node)
     if inner is None:
         return None
-    if not _command(inner):
+    command = _command(inner)
+    if not command:
         inner.wrong(node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']")
-    inner.take_number("timeout", 1, 3600, 30)
+    for argument in command:
+        for unknown in sorted(set(re.findall(r"\{\w*\}", argument)) - set(HOOK_PLACEHOLDERS)):
+            inner.wrong(inner.place("command"), f"{unknown} is none of {', '.join(HOOK_PLACEHOLDERS)}")
+    hook = Hook(command, inner.take_number("timeout", 1, 3600, Hook(()).timeout))
     inner.finish()
-    return True
+    return hook
 
 
 def _legacy(document: Document, name: Scalar, node: Node) -> bool | None:

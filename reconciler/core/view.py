@@ -29,7 +29,7 @@ def plan_text(plan: Plan, *, colour: bool = False) -> str:
         lines.append("")
     lines += [f"Could not be seen, so nothing is planned from it: {what}" for what in plan.unseen]
     if plan.held:
-        lines += [f"Held: {escaped(', '.join(plan.held))} would be cut off. {plan.why_held}."]
+        lines += [f"Held: {escaped(', '.join(plan.held))} would be cut off: {plan.why_held}."]
     lines.append(plan_summary(plan))
     return "\n".join(lines) + "\n"
 
@@ -41,6 +41,7 @@ def plan_summary(plan: Plan) -> str:
     told = [f"{signs[sign]} {words}" for sign, words in _WORDS if signs[sign]]
     told += [_counted(kinds[FindingKind.CONFLICT], "conflict")] if kinds[FindingKind.CONFLICT] else []
     told += [f"{kinds[FindingKind.UNHEALTHY]} unhealthy"] if kinds[FindingKind.UNHEALTHY] else []
+    told += [f"{kinds[FindingKind.PENDING]} pending"] if kinds[FindingKind.PENDING] else []
     told += [_counted(kinds[FindingKind.WARNING], "warning")] if kinds[FindingKind.WARNING] else []
     told += [f"{len(plan.held)} held"] if plan.held else []
     if not plan.actions:
@@ -79,7 +80,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 def _by_user(plan: Plan) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield each person with their marked lines, the machine itself last."""
     marked = [(action.user or "", action.sign.value, action.describe()) for action in plan.actions]
-    marked += [(found.user or "", _mark(found), found.text) for found in plan.findings]
+    marked += [(found.user or "", _mark(found), _told(found)) for found in plan.findings]
     people = sorted(marked, key=lambda line: (not line[0], line[0]))
     for user, lines in groupby(people, key=lambda line: line[0]):
         yield user, [(sign, text) for _, sign, text in lines]
@@ -87,6 +88,10 @@ def _by_user(plan: Plan) -> Iterator[tuple[str, list[tuple[str, str]]]]:
 
 def _mark(found: Finding) -> str:
     return Sign.CONFLICT.value if found.kind.is_problem else _WARNING_MARK
+
+
+def _told(found: Finding) -> str:
+    return f"pending: {found.text}" if found.kind is FindingKind.PENDING else found.text
 
 
 def _painted(sign: str, *, colour: bool) -> str:

@@ -1,4 +1,4 @@
-"""The one place that speaks D-Bus: systemd's manager, through pydbus.
+"""The one place that speaks D-Bus: systemd's manager and its login manager, through pydbus.
 
 pydbus has no default timeout, its connection kills the process when the bus goes away, and its
 proxy introspects each time it is made. So: every call names its timeout, the connection is told not to
@@ -10,6 +10,7 @@ program, so only `machine`, which the commands that look at the host load, leads
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,6 +28,9 @@ _NAME = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PEER = "org.freedesktop.DBus.Peer"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_LOGIND = "org.freedesktop.login1"
+_LOGIND_PATH = "/org/freedesktop/login1"
 _CONNECT_SECONDS = 5.0
 # How long jobs may take without a word before systemd is asked whether it is still there.
 _SILENCE_SECONDS = 5.0
@@ -83,6 +87,38 @@ class Systemd:
         """Clear a unit's failed state and its start limit."""
         self._call("ResetFailedUnit", unit)
 
+    def kill(self, unit: str) -> None:
+        """Kill every process of a unit, of a slice with all that is below it, with SIGKILL."""
+        self._call("KillUnit", unit, "all", int(signal.SIGKILL))
+
+    def hang_up(self, unit: str) -> None:
+        """Send SIGHUP to the main process of a service."""
+        self._call("KillUnit", unit, "main", int(signal.SIGHUP))
+
+    def services(self, patterns: Sequence[str]) -> Mapping[str, tuple[UnitState, str]]:
+        """Return state and object path of the loaded units whose names match, in one call."""
+        rows = self._call("ListUnitsByPatterns", [], list(patterns))
+        return {row[0]: (UnitState(row[3], row[4]), row[6]) for row in rows}
+
+    def property_of(self, path: str, interface: str, name: str) -> Any:  # noqa: ANN401 (whatever type it has)
+        """Return a property of the unit at an object path, None where the unit has gone meanwhile.
+
+        `interface` is the last part of its name: Unit, Service. Raises `BusUnavailable`.
+        """
+        arguments = GLib.Variant("(ss)", (f"{_NAME}.{interface}", name))
+        try:
+            return self._raw(_NAME, path, _PROPERTIES, "Get", arguments)[0]
+        except BusUnavailable:
+            raise
+        except StepFailed:
+            return None
+
+    def set_linger(self, uid: int, *, on: bool) -> None:
+        """Let the services of a user run without a session, or no more (org.freedesktop.login1(5))."""
+        interactive = False
+        arguments = GLib.Variant("(ubb)", (uid, on, interactive))
+        self._raw(_LOGIND, _LOGIND_PATH, f"{_LOGIND}.Manager", "SetUserLinger", arguments)
+
     def run_jobs(self, job: Job, units: Iterable[str], seconds: float) -> dict[str, str]:
         """Queue one job for each unit, all in flight at once, and wait for them together.
 
@@ -136,6 +172,20 @@ class Systemd:
             None,
             reply,
         )
+
+    def _raw(self, name: str, path: str, interface: str, method: str, arguments: Any) -> Any:  # noqa: ANN401 (the parts of a D-Bus call)
+        """Call a method of an object that is asked too seldom to introspect it first."""
+        self._connect()
+        try:
+            answer = self._bus.con.call_sync(
+                name, path, interface, method, arguments, None, Gio.DBusCallFlags.NONE, int(_CALL_SECONDS * 1000), None
+            )
+        except GLib.Error as error:
+            why = self._explain(error)
+            if self._dead is not None:
+                raise BusUnavailable(self._dead) from error
+            raise StepFailed(f"{name} {method}: {why}") from error
+        return answer.unpack()
 
     def _call(self, method: str, *arguments: object, timeout: float = _CALL_SECONDS) -> Any:  # noqa: ANN401
         self._connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -17,21 +18,33 @@ from reconciler.core.actions import (
     ConfirmAccount,
     CreateAccount,
     CreateGroup,
+    EndProcesses,
     FillSkel,
+    ForgetCut,
     ForgetRecord,
     HaltUnit,
+    HoldJobs,
+    LockAccount,
     MakeHome,
+    OpenLogin,
+    RecordCut,
+    RecordIdentities,
     RemoveGhost,
+    ResumeJobs,
+    RunHook,
     RunUnit,
+    SetCutReason,
     SetHomeMode,
+    SetLinger,
     WriteOutput,
     WritePort,
 )
 from reconciler.core.envfile import with_assignment
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
+from reconciler.core.plan_cuts import EXPIRED_DAY
 from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
-from reconciler.host import files
+from reconciler.host import cutting, files
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.process import RunAs, run
 from reconciler.host.scan_accounts import scan_passwd
@@ -73,7 +86,7 @@ class HostExecutor:
             return Outcome(action, Status.FAILED, str(error))
         return Outcome(action)
 
-    def _carry_out(self, action: Action) -> None:  # noqa: C901, PLR0912 (one arm for each member of the union)
+    def _carry_out(self, action: Action) -> None:  # noqa: C901, PLR0912, PLR0915 (one arm for each member of the union)
         match action:
             case RemoveGhost():
                 self._tool("gpasswd", "--delete", action.user, action.group)
@@ -105,6 +118,29 @@ class HostExecutor:
                 files.replace_file(Path(action.output.path), action.text.encode(), _MAP_MODE)
             case ConfirmAccount() | ForgetRecord():
                 self._state.remove_intent(action.user)
+            case RecordCut():
+                self._state.save_cut(action.user, action.record)
+            case SetCutReason():
+                self._state.set_cut_reason(action.user, by_command=action.by_command)
+            case HoldJobs():
+                cutting.hold_jobs(action)
+            case LockAccount():
+                self._tool("usermod", "--expiredate", str(EXPIRED_DAY), "--lock", "--", action.user)
+            case SetLinger():
+                self._systemd.set_linger(action.uid, on=action.on)
+            case EndProcesses():
+                cutting.end_processes(action, self._systemd)
+            case OpenLogin():
+                self._open_login(action)
+            case ResumeJobs():
+                cutting.resume_jobs(action, self._systemd)
+            case RunHook():
+                cutting.run_hook(action)
+                self._state.mark_done(action.user, action.step)
+            case RecordIdentities():
+                self._state.save_identities(dict(action.identities))
+            case ForgetCut():
+                self._state.remove_cut(action.user)
             case RunUnit() | HaltUnit():
                 raise AssertionError("units are carried out in batches")
             case _:
@@ -131,6 +167,14 @@ class HostExecutor:
         if action.gids:
             spans += ["--add-subgids", f"{action.gids[0]}-{action.gids[1]}"]
         self._tool("usermod", *spans, "--", action.user)
+
+    def _open_login(self, action: OpenLogin) -> None:
+        if action.passwordless:
+            # usermod --unlock refuses to leave an empty password; the expiry still keeps everybody out.
+            self._tool("passwd", "--quiet", "--delete", "--", action.user)
+        unlock = ["--unlock"] if action.unlock and not action.passwordless else []
+        expiry = "" if action.expiry is None else str(action.expiry)
+        self._tool("usermod", "--expiredate", expiry, *unlock, "--", action.user)
 
     def _make_home(self, action: MakeHome) -> None:
         """Make the folder and give it to its owner; a further look fills in the skel, as the record says."""
@@ -192,8 +236,13 @@ class HostExecutor:
 
     def _halt(self, actions: list[HaltUnit]) -> Iterator[Outcome]:
         """Stop, then disable in one call: a unit that could not be stopped stays enabled, and is seen."""
-        results = self._jobs(Job.STOP, [action.unit for action in actions if action.stop])
+        cut = [action.unit for action in actions if action.stop and action.kill]
+        results = self._jobs(cut, lambda units: cutting.stop_units(self._systemd, units))
+        others = [action.unit for action in actions if action.stop and not action.kill]
+        results |= self._jobs(others, partial(self._systemd.run_jobs, Job.STOP, seconds=_JOB_SECONDS))
         failed = {unit: f"stop job: {why}" for unit, why in results.items() if why != "done"}
+        # Some fail on being stopped. Those that did not are unknown by now, which is no error.
+        self._guarded([action.unit for action in actions if action.stop or action.clear], self._systemd.reset_failed)
         disabling = [action.unit for action in actions if action.disable and action.unit not in failed]
         failed |= self._change_links(disabling, self._systemd.disable)
         yield from _outcomes(actions, failed)
@@ -204,15 +253,16 @@ class HostExecutor:
         starting = [action for action in actions if action.start and action.unit not in failed]
         broken = [action.unit for action in starting if action.before == "failed"]
         failed |= self._guarded(broken, self._systemd.reset_failed)
-        results = self._jobs(Job.START, [action.unit for action in starting if action.unit not in failed])
+        good = [action.unit for action in starting if action.unit not in failed]
+        results = self._jobs(good, partial(self._systemd.run_jobs, Job.START, seconds=_JOB_SECONDS))
         failed |= {unit: f"start job: {why}" for unit, why in results.items() if why != "done"}
         yield from _outcomes(actions, failed)
 
-    def _jobs(self, job: Job, units: list[str]) -> dict[str, str]:
+    def _jobs(self, units: list[str], run_jobs: Callable[[list[str]], dict[str, str]]) -> dict[str, str]:
         if not units:
             return {}
         try:
-            return self._systemd.run_jobs(job, units, _JOB_SECONDS)
+            return run_jobs(units)
         except StepFailed as error:
             return dict.fromkeys(units, str(error))
 

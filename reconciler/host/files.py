@@ -7,6 +7,7 @@ fsynced; a reader sees the old text or the new one, also after a power cut. Only
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -107,6 +108,67 @@ def make_owned_folder(path: Path, uid: int, gid: int) -> None:
             os.fsync(parent)
     except OSError as error:
         raise StepFailed(f"{path} cannot be made: {error.strerror}") from error
+
+
+def make_private_folder(path: Path) -> None:
+    """Make a folder of root's alone, 0700, unless it is there; the folder above must exist. Raises `StepFailed`."""
+    try:
+        path.mkdir(mode=0o700, exist_ok=True)
+        with _open_folder(path.parent) as parent:
+            os.fsync(parent)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be made: {error.strerror}") from error
+
+
+def make_empty_file(path: Path) -> None:
+    """Make a new file, 0600, for a program to write to. Raises `StepFailed`, also where there is one already."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be made: {error.strerror}") from error
+
+
+def sync_file(path: Path) -> None:
+    """See that a file that a program wrote is on disk. Raises `StepFailed`."""
+    try:
+        with closing_descriptor(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)) as descriptor:
+            os.fsync(descriptor)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be written: {error.strerror}") from error
+
+
+def sync_folder(path: Path) -> None:
+    """See that what was renamed or removed in a folder is so on disk. Raises `StepFailed`."""
+    try:
+        with _open_folder(path) as folder:
+            os.fsync(folder)
+    except OSError as error:
+        raise StepFailed(f"{path} cannot be written: {error.strerror}") from error
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file durably to a place on the same file system that is free; fine if it has gone meanwhile.
+
+    Raises `StepFailed`, also where something is there already.
+    """
+    try:
+        with _open_folder(source.parent) as before, _open_folder(target.parent) as after:
+            if _is_in(target.name, after):
+                raise StepFailed(f"{target} is there already; {source} stays where it is")
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(source.name, target.name, src_dir_fd=before, dst_dir_fd=after)
+            os.fsync(after)
+            os.fsync(before)
+    except OSError as error:
+        raise StepFailed(f"{source} cannot be moved to {target}: {error.strerror}") from error
+
+
+def _is_in(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _make_folder(path: Path) -> None:

@@ -11,7 +11,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from reconciler.errors import StepFailed
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 _TOLD = 500
 _KILL_SECONDS = 5.0
+_WATCH_SECONDS = 0.2
 _KILL_GROUP = "import os, signal, sys; os.killpg(int(sys.argv[1]), signal.SIGKILL)"
 
 
@@ -48,8 +50,17 @@ class RunAs:
     home: str
 
 
-def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, given: bytes | None = None) -> Finished:
+def run(
+    argv: Sequence[str],
+    *,
+    timeout: float,
+    run_as: RunAs | None = None,
+    given: bytes | None = None,
+    watch: Callable[[int], None] | None = None,
+) -> Finished:
     """Run a program to its end, `timeout` seconds at most, with `given` on its standard input.
+
+    `watch` is called with its pid a few times a second, while it runs.
 
     Raises `StepFailed` if it cannot be started or does not end in time; any exit code is returned.
     """
@@ -71,7 +82,7 @@ def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, giv
     except OSError as error:
         raise StepFailed(f"{argv[0]} cannot be started: {error.strerror}") from error
     try:
-        out, err = child.communicate(given, timeout=timeout)
+        out, err = _communicate(child, given, timeout, watch)
     except subprocess.TimeoutExpired as late:
         if child.poll() is None:
             raise StepFailed(f"{Path(argv[0]).name} did not end within {timeout:.0f} s and was killed") from None
@@ -80,6 +91,19 @@ def run(argv: Sequence[str], *, timeout: float, run_as: RunAs | None = None, giv
     finally:
         _end(child, run_as)
     return Finished(tuple(argv), child.returncode, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"))
+
+
+def _communicate(
+    child: subprocess.Popen[bytes], given: bytes | None, timeout: float, watch: Callable[[int], None] | None
+) -> tuple[bytes, bytes]:
+    """Wait for the child's end and return its output. Raises TimeoutExpired."""
+    deadline = time.monotonic() + timeout
+    while watch is not None and time.monotonic() + _WATCH_SECONDS < deadline:
+        try:
+            return child.communicate(given, timeout=_WATCH_SECONDS)
+        except subprocess.TimeoutExpired:  # what it wrote so far is kept for the next call
+            watch(child.pid)
+    return child.communicate(given, timeout=max(0.0, deadline - time.monotonic()))
 
 
 def _end(child: subprocess.Popen[bytes], run_as: RunAs | None) -> None:

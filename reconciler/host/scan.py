@@ -7,6 +7,7 @@ As root whatever cannot be read stops the run. Without root it is left as unknow
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import TypeVar
 from reconciler.core.desired import Desired
 from reconciler.core.observed import EnvFile, Listener, Observed
 from reconciler.core.plan_accounts import home_of, managed_accounts
+from reconciler.core.plan_cuts import concerned, id_spans
 from reconciler.core.ports import port_number
 from reconciler.core.site import PortRule, template_of
 from reconciler.errors import ScanFailed
 from reconciler.host import scan_accounts, scan_files, scan_ports, scan_units
 from reconciler.host.bus import Systemd
+from reconciler.host.scan_presence import Person, scan_presence
 from reconciler.host.state import State
 
 _T = TypeVar("_T")
@@ -56,8 +59,11 @@ class Scanner:
             units=scan_units.scan_units(self._systemd, _templates(desired)),
             shell_exists=Path(desired.shell).exists(),
             listeners=_listeners(desired, env_files or {}),
+            records=self._see(self._state.records, "records of people who were cut off"),
+            now=int(time.time()),
         )
-        return self._with_homes(seen, desired)
+        seen = self._with_presence(self._with_homes(seen, desired), desired)
+        return replace(seen, unseen=tuple(self._unseen))
 
     def _with_homes(self, seen: Observed, desired: Desired) -> Observed:
         """Look at the homes of the people concerned, and at the skel of those being created."""
@@ -72,7 +78,20 @@ class Scanner:
             for account in accounts
             if account.name in seen.intents
         }
-        return replace(seen, homes=homes, skel_gaps=gaps, unseen=tuple(self._unseen))
+        return replace(seen, homes=homes, skel_gaps=gaps)
+
+    def _with_presence(self, seen: Observed, desired: Desired) -> Observed:
+        """Look at what the people whom a cut concerns have running; on most machines, nobody."""
+        accounts = [seen.accounts[name] for name in sorted(concerned(desired, seen))]
+        people = [Person(account.name, account.uid, id_spans(account, seen)) for account in accounts]
+        if not people:
+            return seen
+        found = self._see(
+            lambda: scan_presence(people, self._systemd, _templates(desired), seen.now),
+            "what people who leave have running",
+        )
+        presence, containers = found or ({}, ())
+        return replace(seen, presence=presence, containers=containers)
 
     def _see(self, look: Callable[[], _T], what: str) -> _T | None:
         try:

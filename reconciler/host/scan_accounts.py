@@ -11,12 +11,13 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, SubidRange
+from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, Login, SubidRange
 from reconciler.core.text import printable
 from reconciler.errors import ScanFailed
 from reconciler.host import files
 
 _DIGITS = 10  # an id has 32 bits
+_EXPIRY = 7  # the eighth field of shadow(5)
 
 
 def system_names(etc: Path = Path("/etc")) -> frozenset[str]:
@@ -52,9 +53,15 @@ def scan_group(path: Path) -> dict[str, Group]:
     return found
 
 
-def scan_shadow(path: Path) -> frozenset[str]:
-    """Return the names that have a line in shadow(5); nothing else of it is kept."""
-    found = frozenset(row[0] for _, row in _rows(path, columns=2))
+def scan_shadow(path: Path) -> dict[str, Login]:
+    """Return by name what shadow(5) says of an account; the password itself is not kept."""
+    found: dict[str, Login] = {}
+    for _, row in _rows(path, columns=2):
+        expiry = row[_EXPIRY] if len(row) > _EXPIRY else ""
+        login = Login(
+            row[1].startswith("!"), not row[1], int(expiry) if expiry.isascii() and expiry.isdigit() else None
+        )
+        found.setdefault(row[0], login)
     if not found:
         raise ScanFailed(f"{path} holds no account; it is not taken for an empty machine")
     return found

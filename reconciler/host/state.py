@@ -1,19 +1,38 @@
-"""What the host itself cannot say, kept in /var/lib/rosterd: records of accounts being created.
+"""What the host itself cannot say, kept in /var/lib/rosterd: one small file a record, written durably.
 
-A record is durable before `useradd` starts and goes when the account has been seen complete, so a
-creation that was killed anywhere is known as rosterd's own.
+creating/NAME    an account is being created: durable before `useradd` starts, gone when it was seen complete
+cuts/NAME        somebody is cut off: how they were before
+tombstones/NAME  somebody is deleted: what they had, and where it is archived
+retired/UID      a deleted person's ids whose name was let go; nobody gets them again
+identities       what the people of the last run are called elsewhere, for when they have left the roster
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from reconciler.core import names
+from reconciler.core.records import (
+    CutRecord,
+    Identity,
+    Records,
+    Step,
+    Tombstone,
+    as_document,
+    cut_record_from,
+    identity_from,
+    tombstone_from,
+)
 from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host import files
 
 DEFAULT_FOLDER = Path("/var/lib/rosterd")
+_MODE = 0o600
+_T = TypeVar("_T")
 
 
 class State:
@@ -23,33 +42,115 @@ class State:
         """Use `folder`; it is made by the first record."""
         self._folder = folder
         self._intents = folder / "creating"
+        self._cuts = folder / "cuts"
+        self._tombstones = folder / "tombstones"
+        self._retired = folder / "retired"
+        self._identities = folder / "identities"
+
+    # --- accounts being created ---
 
     def intents(self) -> dict[str, tuple[int, int]]:
         """Return uid and gid of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
-        try:
-            found = sorted(path.name for path in self._intents.iterdir() if names.OS_USER.accepts(path.name))
-        except FileNotFoundError:
-            return {}
-        return {name: self._read_intent(self._intents / name) for name in found}
+        return _each(self._intents, lambda record: (int(record["uid"]), int(record["gid"])))
 
     def save_intent(self, name: str, uid: int, gid: int) -> None:
         """Record, durably, that the account `name` is being created with these ids. Raises `StepFailed`."""
-        try:
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StepFailed(f"{self._folder} cannot be made: {error.strerror}") from error
-        record = json.dumps({"uid": uid, "gid": gid}).encode() + b"\n"
-        files.replace_file(self._intents / name, record, 0o600)
+        self._save(self._intents / name, {"uid": uid, "gid": gid})
 
     def remove_intent(self, name: str) -> None:
         """Forget the record: the account is complete, or is none of rosterd's."""
         files.remove_file(self._intents / name)
 
-    def _read_intent(self, path: Path) -> tuple[int, int]:
+    # --- people who are cut off, deleted, or merely known ---
+
+    def records(self) -> Records:
+        """Return everything on record of people. Raises `ScanFailed` or PermissionError."""
+        return Records(
+            cuts=_each(self._cuts, cut_record_from),
+            tombstones=_each(self._tombstones, tombstone_from),
+            identities=_one(self._identities, {}, _identities_from),
+            retired=frozenset(int(name) for name in _names(self._retired) if name.isdigit()),
+        )
+
+    def save_cut(self, name: str, record: CutRecord) -> None:
+        """Record, durably, how somebody was before a cut. Raises `StepFailed`, also where there is a record already."""
+        path = self._cuts / name
+        if path.exists():
+            raise StepFailed(f"{path} is there already, and what it says of the time before the cut is not overwritten")
+        self._save(path, as_document(record))
+
+    def set_cut_reason(self, name: str, *, by_command: bool) -> None:
+        """Change nothing of a cut record but who asks for the cut."""
+        self._save(self._cuts / name, as_document(replace(self._cut(name), by_command=by_command)))
+
+    def mark_done(self, name: str, step: Step) -> None:
+        """Record that an external step has been taken for somebody who is cut off or deleted."""
+        stone = self._tombstones / name
+        if stone.exists():
+            found = _one(stone, None, tombstone_from)
+            self.save_tombstone(replace(found, cut=_with_done(found.cut, step)))
+        if (self._cuts / name).exists():
+            self._save(self._cuts / name, as_document(_with_done(self._cut(name), step)))
+
+    def remove_cut(self, name: str) -> None:
+        """Forget a cut: it has been undone, or its tombstone says the same."""
+        files.remove_file(self._cuts / name)
+
+    def save_tombstone(self, stone: Tombstone) -> None:
+        """Record, durably, what a deleted person had."""
+        self._save(self._tombstones / stone.name, as_document(stone))
+
+    def remove_tombstone(self, name: str) -> None:
+        """Forget a tombstone: the person has been restored, or their name is let go."""
+        files.remove_file(self._tombstones / name)
+
+    def retire(self, uid: int) -> None:
+        """Record, durably, that nobody gets this id again."""
+        self._save(self._retired / str(uid), {})
+
+    def save_identities(self, identities: Mapping[str, Identity]) -> None:
+        """Record what people are called elsewhere."""
+        self._save(self._identities, {name: as_document(one) for name, one in identities.items()})
+
+    def _cut(self, name: str) -> CutRecord:
+        return _one(self._cuts / name, None, cut_record_from)
+
+    def _save(self, path: Path, document: Mapping[str, Any]) -> None:
         try:
-            record = json.loads(files.read_bytes(path) or b"")
-            return int(record["uid"]), int(record["gid"])
-        except PermissionError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then remove it") from error
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StepFailed(f"{self._folder} cannot be made: {error.strerror}") from error
+        files.replace_file(path, json.dumps(document, sort_keys=True).encode() + b"\n", _MODE)
+
+
+def _with_done(record: CutRecord, step: Step) -> CutRecord:
+    return replace(record, done=tuple(sorted({*record.done, step})))
+
+
+def _identities_from(document: Mapping[str, Any]) -> dict[str, Identity]:
+    return {name: identity_from(one) for name, one in document.items()}
+
+
+def _each(folder: Path, read: Callable[[Mapping[str, Any]], _T]) -> dict[str, _T]:
+    """Return the records of a folder by the name of the person."""
+    return {name: _one(folder / name, None, read) for name in _names(folder) if names.OS_USER.accepts(name)}
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _one(path: Path, missing: Mapping[str, Any] | None, read: Callable[[Mapping[str, Any]], _T]) -> _T:
+    """Read one record. One that is damaged is an error: it is never taken for none."""
+    try:
+        data = files.read_bytes(path)
+        if data is None and missing is not None:
+            return read(missing)
+        return read(json.loads(data or b""))
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then mend or remove it") from error

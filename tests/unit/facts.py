@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from reconciler.core.actions import Action
 from reconciler.core.desired import Desired, desire
@@ -11,22 +12,33 @@ from reconciler.core.names import MANAGED_GROUP
 from reconciler.core.observed import (
     Account,
     EnvFile,
+    ForeignUnit,
     Group,
     Home,
     HomeKind,
     Listener,
+    Login,
     Observed,
+    Presence,
+    Process,
     SubidRange,
     Units,
     UnitState,
 )
 from reconciler.core.plan import Plan, make_plan
+from reconciler.core.records import CutRecord, Identity, Records, Tombstone
 from reconciler.core.roster import Roster, User
 from reconciler.core.site import OutputKind, Site
 
 SITE = Site()
 RUNNING = UnitState("active", "running")
 FAILED = UnitState("failed", "failed")
+MINUTE = 30_000_000
+"""The minute since 1970 at which the machines of these tests are looked at: on day 20833, in 2027."""
+NOW = MINUTE * 60
+OPEN = Login(locked=False)
+CUT = Login(locked=True, expiry=1)
+"""How a cut leaves a line of shadow(5)."""
 
 
 def person(
@@ -55,9 +67,29 @@ def roster(*people: User) -> Roster:
     return Roster({user.name: user for user in sorted(people, key=lambda user: user.name)})
 
 
-def desired(*people: User, site: Site = SITE) -> Desired:
+def desired(*people: User, site: Site = SITE, cut: Collection[str] = (), uncut: Collection[str] = ()) -> Desired:
     """Return what these people are to have."""
-    return desire(roster(*people), site)
+    return desire(roster(*people), site, cut=cut, uncut=uncut)
+
+
+def identity(name: str) -> Identity:
+    """Return what `person` calls somebody elsewhere."""
+    return Identity(f"{name}.x", name)
+
+
+def at_job(minutes: int, number: int = 1) -> str:
+    """Return the name of the file of a job that is due so many minutes from now."""
+    return f"a{number:05x}{MINUTE + minutes:08x}"
+
+
+def process(pid: int, uid: int, name: str = "bash") -> Process:
+    """Return a running process."""
+    return Process(pid, uid, name)
+
+
+def service(name: str, *, active: bool = True, enabled: bool = False, transient: bool = False) -> ForeignUnit:
+    """Return a service beside rosterd's own."""
+    return ForeignUnit(name, active, enabled, transient)
 
 
 @dataclass(frozen=True)
@@ -75,7 +107,7 @@ class Machine:
             seen,
             accounts={**seen.accounts, name: Account(name, uid, uid, f"/home/{name}", "/bin/zsh")},
             groups={**seen.groups, name: Group(name, uid, frozenset())},
-            shadow=(seen.shadow or frozenset()) | {name},
+            shadow={**(seen.shadow or {}), name: Login()},
             subuids=(*(seen.subuids or ()), span),
             subgids=(*(seen.subgids or ()), span),
             homes={**seen.homes, name: Home(HomeKind.FOLDER, uid, 0o700)},
@@ -94,6 +126,53 @@ class Machine:
         """Add the record of a creation that was begun."""
         seen = self.observed
         return self.having(intents={**seen.intents, name: uid}, intent_gids={**seen.intent_gids, name: uid})
+
+    def login(self, name: str, login: Login) -> Machine:
+        """Let the shadow line of an account say this."""
+        return self.having(shadow={**(self.observed.shadow or {}), name: login})
+
+    def present(self, name: str, **facts: object) -> Machine:
+        """Let somebody have this running or due, beside what they have."""
+        found = replace(self.observed.presence.get(name, Presence()), **facts)  # type: ignore[arg-type]
+        return self.having(presence={**self.observed.presence, name: found})
+
+    def on_record(self, **kinds: Mapping[str, object]) -> Machine:
+        """Add records."""
+        records = self.observed.records or Records()
+        added: dict[str, Any] = {kind: {**getattr(records, kind), **new} for kind, new in kinds.items()}
+        return self.having(records=replace(records, **added))
+
+    def known(self, *names: str) -> Machine:
+        """Have on record what these people are called elsewhere."""
+        return self.on_record(identities={name: identity(name) for name in names})
+
+    def cut(self, name: str, **facts: object) -> Machine:
+        """Have on record that the account is cut off, and its login closed."""
+        account = self.observed.accounts[name]
+        record = CutRecord(account.uid, account.gid, NOW - 3600, **{"identity": identity(name), **facts})  # type: ignore[arg-type]
+        return self.on_record(cuts={name: record}).login(name, CUT)
+
+    def buried(self, name: str, uid: int, **facts: object) -> Machine:
+        """Have on record that somebody is deleted."""
+        stone = Tombstone(  # noqa: S604 (a login shell)
+            name=name,
+            uid=uid,
+            gid=uid,
+            home=f"/home/{name}",
+            shell="/bin/zsh",
+            gecos="",
+            groups=("rosterd",),
+            subuids=(),
+            subgids=(),
+            ports={},
+            archive=f"/var/backups/rosterd/{name}.tar",
+            digest="00",
+            since=NOW,
+            cut=CutRecord(uid, uid, NOW, identity=identity(name)),
+            complete=True,
+        )
+        stone = replace(stone, **facts)  # type: ignore[arg-type]
+        return self.on_record(tombstones={name: stone})
 
     def env_file(self, service: str, name: str, value: str | None, *, open_ended: bool = False) -> Machine:
         """Add an env file: `value` is what its port variable says, None where it has none."""
@@ -122,9 +201,10 @@ class Machine:
         return self.having(outputs={**self.observed.outputs, kind: text})
 
     def person(self, name: str, uid: int, t3: int, playwright: int) -> Machine:
-        """Add somebody whose account, ports and units are as they should be."""
+        """Add somebody whose account, ports, units and records are as they should be."""
         return (
             self.account(name, uid)
+            .known(name)
             .env_file("t3", name, str(t3))
             .env_file("playwright", name, str(playwright))
             .unit(f"t3-serve@{name}.service")
@@ -138,9 +218,9 @@ class Machine:
         """Return this machine with other facts."""
         return Machine(replace(self.observed, **facts))  # type: ignore[arg-type]
 
-    def plan(self, *people: User, site: Site = SITE) -> Plan:
+    def plan(self, *people: User, site: Site = SITE, cut: Collection[str] = (), uncut: Collection[str] = ()) -> Plan:
         """Return what a run would do here for these people."""
-        return make_plan(desired(*people, site=site), self.observed)
+        return make_plan(desired(*people, site=site, cut=cut, uncut=uncut), self.observed)
 
 
 def bare() -> Machine:
@@ -151,11 +231,12 @@ def bare() -> Machine:
         Observed(
             accounts={"root": Account("root", 0, 0, "/root", "/bin/bash")},
             groups={name: Group(name, gid, frozenset()) for name, gid in groups.items()},
-            shadow=frozenset({"root"}),
+            shadow={"root": OPEN},
             subuids=(),
             subgids=(),
             outputs=dict.fromkeys(OutputKind),
             units=Units(states={}, templates=templates),
+            now=NOW,
         )
     )
 

@@ -21,13 +21,24 @@ from reconciler.core.actions import (
     ConfirmAccount,
     CreateAccount,
     CreateGroup,
+    EndProcesses,
     FillSkel,
+    ForgetCut,
     ForgetRecord,
     HaltUnit,
+    HoldJobs,
+    LockAccount,
     MakeHome,
+    OpenLogin,
+    RecordCut,
+    RecordIdentities,
     RemoveGhost,
+    ResumeJobs,
+    RunHook,
     RunUnit,
+    SetCutReason,
     SetHomeMode,
+    SetLinger,
     WriteOutput,
     WritePort,
 )
@@ -39,12 +50,16 @@ from reconciler.core.observed import (
     Home,
     HomeKind,
     Listener,
+    Login,
     Observed,
+    Presence,
     SubidRange,
     UnitState,
 )
 from reconciler.core.outcome import Outcome, Status
+from reconciler.core.plan_cuts import concerned
 from reconciler.core.ports import port_number
+from reconciler.core.records import CutRecord, Records, Step
 from reconciler.core.site import template_of
 from reconciler.errors import StepFailed
 
@@ -83,9 +98,11 @@ class MemoryHost:
         self.log: list[Action] = []
 
     def observe(self, desired: Desired) -> Observed:
-        """Return what is there; everything is seen, whatever is desired."""
-        del desired
-        return self.observed
+        """Return what is there; only what people have running is looked at for few, as on a machine."""
+        seen = self.observed
+        asked = concerned(desired, seen)
+        presence = {name: found for name, found in seen.presence.items() if name in asked}
+        return replace(seen, presence=presence, containers=seen.containers if asked else ())
 
     def apply(self, actions: Sequence[Action]) -> Iterator[Outcome]:
         """Carry out the actions one after the other."""
@@ -118,7 +135,7 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
         case CompleteGroup():
             return _with_group(seen, Group(action.user, action.gid, frozenset()))
         case CompleteShadow():
-            return replace(seen, shadow=(seen.shadow or frozenset()) | {action.user})
+            return _with_login(seen, action.user, Login())
         case AddSubids():
             return _with_subids(seen, action)
         case MakeHome():
@@ -149,6 +166,23 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
                 intent_gids=_without(seen.intent_gids, action.user),
                 skel_gaps=_without(seen.skel_gaps, action.user),
             )
+        case RecordCut() | SetCutReason() | ForgetCut() | RunHook() | RecordIdentities():
+            return replace(seen, records=_records_after(seen, action))
+        case LockAccount():
+            return _locked(seen, action.user)
+        case OpenLogin():
+            return _opened(seen, action)
+        case HoldJobs():
+            return _with_presence(seen, action.user, _holding(_presence(seen, action.user), action, seen.now))
+        case ResumeJobs():
+            return _with_presence(seen, action.user, _resuming(seen, action))
+        case SetLinger():
+            # logind starts a person's own manager with it.
+            found = _presence(seen, action.user)
+            found = replace(found, lingering=action.on, slice_active=found.slice_active or action.on)
+            return _with_presence(seen, action.user, found)
+        case EndProcesses():
+            return _without_processes(seen, action)
         case _:
             assert_never(action)
 
@@ -170,7 +204,7 @@ def _with_account(seen: Observed, action: CreateAccount) -> Observed:
     return replace(
         seen,
         accounts={**seen.accounts, action.user: Account(action.user, action.uid, gid, action.home, action.shell)},
-        shadow=(seen.shadow or frozenset()) | {action.user},
+        shadow={**(seen.shadow or {}), action.user: Login()},
         subuids=_with_free_span(seen, seen.subuids, action),
         subgids=_with_free_span(seen, seen.subgids, action),
         homes={**seen.homes, action.user: Home(HomeKind.FOLDER, action.uid, 0o700)},
@@ -238,6 +272,8 @@ def _system_gid(seen: Observed) -> int:
 
 def _with_running(seen: Observed, action: RunUnit) -> Observed:
     """Enable and start a unit. A service that finds its port taken fails after the start job is done."""
+    if not action.service:
+        return _with_foreign(seen, action)
     units = seen.units
     if template_of(action.unit) not in units.templates:
         raise ToolFailed(f"{action.unit}: Unit file {template_of(action.unit)} does not exist.", seen)
@@ -264,14 +300,154 @@ def _port_of(seen: Observed, action: RunUnit) -> int | None:
 
 def _without_running(seen: Observed, action: HaltUnit) -> Observed:
     """Stop and disable a unit; systemd forgets one that is neither."""
+    if not action.service:
+        return _with_foreign(seen, action)
     units = seen.units
-    if action.stop:
+    if action.stop or action.clear:
         units = replace(units, states=_without(units.states or {}, action.unit))
         listeners = tuple(found for found in seen.listeners if found.unit != action.unit)
         seen = replace(seen, listeners=listeners)
     if action.disable:
         units = replace(units, enabled=units.enabled - {action.unit})
     return replace(seen, units=units)
+
+
+def _with_foreign(seen: Observed, action: RunUnit | HaltUnit) -> Observed:
+    """Start or stop a unit beside the catalogue. A transient one has no file to be started from again."""
+    found = _presence(seen, action.user)
+    if action.unit not in {unit.name for unit in found.units}:
+        raise ToolFailed(f"Unit {action.unit} not found.", seen)
+    units = [
+        replace(unit, active=isinstance(action, RunUnit)) if unit.name == action.unit else unit
+        for unit in found.units
+        if not (unit.name == action.unit and unit.transient)
+    ]
+    return _with_presence(seen, action.user, replace(found, units=tuple(units)))
+
+
+# --- people who leave and who return ---
+
+
+def _presence(seen: Observed, user: str) -> Presence:
+    return seen.presence.get(user, Presence())
+
+
+def _with_presence(seen: Observed, user: str, found: Presence) -> Observed:
+    return replace(seen, presence={**seen.presence, user: found})
+
+
+def _with_login(seen: Observed, user: str, login: Login) -> Observed:
+    return replace(seen, shadow={**(seen.shadow or {}), user: login})
+
+
+def _cut(seen: Observed, user: str) -> CutRecord:
+    record = (seen.records or Records()).cuts.get(user)
+    if record is None:
+        raise ToolFailed(f"/var/lib/rosterd/cuts/{user} is not a record of rosterd's", seen)
+    return record
+
+
+def _records_after(
+    seen: Observed, action: RecordCut | SetCutReason | ForgetCut | RunHook | RecordIdentities
+) -> Records:
+    """Keep records as the folder of them does: that of a cut is written once."""
+    records = seen.records or Records()
+    match action:
+        case RecordCut():
+            if action.user in records.cuts:
+                raise ToolFailed(f"/var/lib/rosterd/cuts/{action.user} is there already", seen)
+            return replace(records, cuts={**records.cuts, action.user: action.record})
+        case SetCutReason():
+            changed = replace(_cut(seen, action.user), by_command=action.by_command)
+            return replace(records, cuts={**records.cuts, action.user: changed})
+        case ForgetCut():
+            return replace(records, cuts=_without(records.cuts, action.user))
+        case RunHook():
+            return with_step_done(records, action.user, action.step)
+        case RecordIdentities():
+            return replace(records, identities=dict(action.identities))
+
+
+def with_step_done(records: Records, user: str, step: Step) -> Records:
+    """Mark a step as taken in whatever is on record of somebody."""
+    cuts, stones = dict(records.cuts), dict(records.tombstones)
+    if user in cuts:
+        cuts[user] = _with_done(cuts[user], step)
+    if user in stones:
+        stones[user] = replace(stones[user], cut=_with_done(stones[user].cut, step))
+    return replace(records, cuts=cuts, tombstones=stones)
+
+
+def _with_done(record: CutRecord, step: Step) -> CutRecord:
+    return replace(record, done=tuple(sorted({*record.done, step})))
+
+
+def _locked(seen: Observed, user: str) -> Observed:
+    """Do what `usermod --expiredate 1 --lock` does: an empty password becomes `!`."""
+    if user not in (seen.shadow or {}):
+        raise ToolFailed(f"usermod exited 6: user '{user}' does not exist in /etc/shadow", seen)
+    return _with_login(seen, user, Login(locked=True, passwordless=False, expiry=1))
+
+
+def _opened(seen: Observed, action: OpenLogin) -> Observed:
+    """Do what `usermod --expiredate N [--unlock]` does, or `passwd --delete` before it.
+
+    What is behind the `!` stands in no look; the record of the cut knows.
+    """
+    login, record = (seen.shadow or {})[action.user], _cut(seen, action.user)
+    if action.passwordless:
+        login = replace(login, locked=False, passwordless=True)
+    elif action.unlock:
+        if record.locked or record.passwordless:
+            raise ToolFailed("usermod: unlocking the user's password would result in a passwordless account", seen)
+        login = replace(login, locked=False)
+    return _with_login(seen, action.user, replace(login, expiry=action.expiry))
+
+
+def _is_to_come(job: str, now: int) -> bool:
+    return int(job[6:], 16) * 60 > now and not job.startswith("=")
+
+
+def _holding(found: Presence, action: HoldJobs, now: int) -> Presence:
+    """Move jobs that are there to where nobody looks for them; what is held first keeps its name."""
+    moved = {job for job in action.at_jobs if job in found.at_jobs}
+    coming = {job for job in moved if _is_to_come(job, now)}
+    return replace(
+        found,
+        crontab=found.crontab and not action.crontab,
+        held_crontab=found.held_crontab or (found.crontab and action.crontab),
+        at_jobs=tuple(job for job in found.at_jobs if job not in moved),
+        held_at_jobs=tuple(sorted({*found.held_at_jobs, *coming})),
+        late_at_jobs=tuple(sorted({*found.late_at_jobs, *(moved - coming)})),
+    )
+
+
+def _resuming(seen: Observed, action: ResumeJobs) -> Presence:
+    """Move jobs back; nothing that is there is overwritten."""
+    found = _presence(seen, action.user)
+    if action.crontab and found.crontab:
+        raise ToolFailed(f"/var/spool/cron/crontabs/{action.user} is there already", seen)
+    back = {job for job in action.at_jobs if job in (*found.held_at_jobs, *found.late_at_jobs)}
+    return replace(
+        found,
+        crontab=found.crontab or (found.held_crontab and action.crontab),
+        held_crontab=found.held_crontab and not action.crontab,
+        at_jobs=tuple(sorted({*found.at_jobs, *back})),
+        held_at_jobs=tuple(job for job in found.held_at_jobs if job not in back),
+        late_at_jobs=tuple(job for job in found.late_at_jobs if job not in back),
+    )
+
+
+def _without_processes(seen: Observed, action: EndProcesses) -> Observed:
+    """End a person's sessions if asked to, and whatever runs under one of the ids, whosever it is."""
+    presence = {}
+    for name, found in seen.presence.items():
+        left = [one for one in found.processes if not any(low <= one.uid <= high for low, high in action.spans)]
+        presence[name] = replace(found, processes=tuple(left))
+    seen = replace(seen, presence=presence)
+    if not action.slice_active:
+        return seen
+    return _with_presence(seen, action.user, replace(_presence(seen, action.user), slice_active=False))
 
 
 def _without(table: Mapping[str, _T], key: str) -> dict[str, _T]:

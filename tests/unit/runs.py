@@ -10,7 +10,7 @@ from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan import Plan
 from reconciler.core.roster import Roster
 from reconciler.core.site import Site
-from reconciler.engine import Report, Surroundings, reconcile
+from reconciler.engine import EVERYBODY, Purpose, Report, Surroundings, reconcile
 from reconciler.inputs import Inputs
 from tests.unit.facts import SITE
 from tests.unit.memory_host import MemoryHost
@@ -23,7 +23,7 @@ class Run:
     host: MemoryHost
     rosters: list[Roster]
     site: Site = SITE
-    allow_cuts: int | None = None
+    purpose: Purpose = EVERYBODY
     loaded: int = 0
     sleeps: list[float] = field(default_factory=list)
     shown: list[Plan] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Run:
                 planned=self.shown.append,
                 ended=self.ended.append,
             ),
-            self.allow_cuts,
+            self.purpose,
         )
 
     def _load(self) -> Inputs:
@@ -52,7 +52,12 @@ class Run:
 
 def run(host: MemoryHost, roster: Roster, site: Site = SITE, allow_cuts: int | None = None) -> Report:
     """Reconcile the host with one roster."""
-    return Run(host, [roster], site, allow_cuts).go()
+    return Run(host, [roster], site, Purpose(allow_cuts=allow_cuts)).go()
+
+
+def command(host: MemoryHost, roster: Roster, purpose: Purpose, site: Site = SITE) -> Report:
+    """Make a run about one person: `rosterd cut`, which reads no roster, or `rosterd uncut`."""
+    return Run(host, [Roster({}) if purpose.cut else roster], site, purpose).go()
 
 
 def kinds(report: Report, status: Status, user: str | None = None) -> list[str]:
@@ -83,12 +88,13 @@ class KilledAfter:
             yield from self._host.apply([action])
 
 
-def run_killed(host: MemoryHost, roster: Roster, actions: int, site: Site = SITE) -> bool:
+def run_killed(host: MemoryHost, roster: Roster, actions: int, site: Site = SITE, purpose: Purpose = EVERYBODY) -> bool:
     """Reconcile, but be killed after some actions; return whether the run ended before that."""
     inputs = Inputs(roster, site, "")
     nothing: Callable[[object], None] = lambda _: None  # noqa: E731 (three fields take it)
     try:
-        reconcile(Surroundings(lambda: inputs, lambda: "", host, KilledAfter(host, actions), nothing, nothing, nothing))
+        killed = KilledAfter(host, actions)
+        reconcile(Surroundings(lambda: inputs, lambda: "", host, killed, nothing, nothing, nothing), purpose)
     except Killed:
         return False
     return True

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 from hypothesis import strategies as st
 
 from reconciler.core.names import MANAGED_GROUP
-from reconciler.core.observed import Group, Home, HomeKind, UnitState
+from reconciler.core.observed import Group, Home, HomeKind, Login, UnitState
 from reconciler.core.roster import Roster, User
 from reconciler.core.site import OutputKind
-from tests.unit.facts import FAILED, RUNNING, SITE, Machine, bare, person, roster
+from tests.unit.facts import FAILED, RUNNING, SITE, Machine, at_job, bare, person, process, roster
+from tests.unit.facts import service as foreign
+from tests.unit.memory_host import MemoryHost
+from tests.unit.runs import run
 
 NAMES = ("alice", "bob", "carol", "dave", "erin")
 TIER_GROUPS = {"admin": ("code-shared", "docker", "sudo"), "power-user": (), "namespace-owner": ()}
@@ -58,6 +63,79 @@ def scenarios(draw: st.DrawFn) -> Scenario:
     machine = _with_units(draw, machine, [name for name, past in pasts.items() if past is not Past.ABSENT])
     machine = draw(_with_strangers(machine))
     return Scenario(draw(_with_maps(machine)), draw(rosters()), pasts)
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A machine that agrees with its roster, on which people have all kinds of things running or due."""
+
+    machine: Machine
+    roster: Roster
+
+    @property
+    def cuttable(self) -> list[str]:
+        """The people whom a run cuts off by itself: no administrators."""
+        return sorted(name for name, user in self.roster.users.items() if user.tier != "admin")
+
+    def without(self, names: Collection[str]) -> Roster:
+        """Return the roster that these people have left."""
+        return roster(*(user for name, user in self.roster.users.items() if name not in names))
+
+
+@st.composite
+def settled(draw: st.DrawFn) -> Settled:
+    """Draw a machine with somebody on it who can be cut off, after a run."""
+    people = draw(rosters().filter(lambda found: any(user.tier != "admin" for user in found.users.values())))
+    machine = draw(_with_strangers(bare()))
+    for number, name in enumerate(people.users):
+        groups = sorted(draw(st.sets(st.sampled_from(EXTRA_GROUPS))))
+        machine = machine.account(name, 1000 + number, *groups).login(name, draw(logins))
+    host = MemoryHost(machine.observed)
+    run(host, people)
+    machine = Machine(host.observed)
+    for name in people.users:
+        machine = machine.present(name, **draw(presences(machine, name)))
+    return Settled(machine, people)
+
+
+passwords = st.sampled_from([Login(locked=True), Login(locked=False), Login(locked=False, passwordless=True)])
+logins = st.builds(
+    lambda login, expiry: replace(login, expiry=expiry), passwords, st.sampled_from([None, None, 0, 1, 2, 20000, 30000])
+)
+"""How far an account can be open: whether locked, whether with a password, and until which day."""
+
+
+def presences(machine: Machine, name: str) -> st.SearchStrategy[dict[str, Any]]:
+    """Return what somebody can have running or due. Who lingers has a manager of their own running."""
+    uid = machine.observed.accounts[name].uid
+    own = next(span for span in machine.observed.subuids or () if span.owner == name)
+    numbers = st.sets(st.integers(1, 3))
+    units = st.lists(
+        st.builds(
+            foreign,
+            st.sampled_from([f"{name}-backup.service", f"{name}-site.service", f"{name}-bot.service"]),
+            active=st.booleans(),
+            enabled=st.booleans(),
+        ),
+        unique_by=lambda unit: unit.name,
+        max_size=3,
+    )
+    transient = st.booleans().map(lambda some: (foreign(f"run-u{uid}.service", transient=True),) if some else ())
+    pids = st.sets(st.integers(100, 103)).map(sorted)
+    ids = st.sampled_from([uid, own.first, own.first + own.count - 1])
+    return st.fixed_dictionaries(
+        {
+            "crontab": st.booleans(),
+            "at_jobs": numbers.map(lambda found: tuple(at_job(number, uid) for number in sorted(found))),
+            "late_at_jobs": st.sampled_from([(), (at_job(-5, uid),)]),
+            "lingering": st.booleans(),
+            "slice_active": st.booleans(),
+            "units": st.builds(lambda fixed, run: (*sorted(fixed, key=lambda unit: unit.name), *run), units, transient),
+            "processes": pids.flatmap(
+                lambda found: st.tuples(*(st.builds(process, st.just(uid * 1000 + pid), ids) for pid in found))
+            ),
+        }
+    ).map(lambda facts: {**facts, "slice_active": facts["slice_active"] or facts["lingering"]})
 
 
 @st.composite
@@ -131,7 +209,7 @@ def _half_made(draw: st.DrawFn, machine: Machine, name: str) -> Machine:
         "skel_gaps": {**seen.skel_gaps, name: gaps},
     }
     if draw(st.booleans()):
-        changes["shadow"] = (seen.shadow or frozenset()) - {name}
+        changes["shadow"] = {other: login for other, login in (seen.shadow or {}).items() if other != name}
     if draw(st.booleans()):
         changes["subuids"] = tuple(span for span in seen.subuids or () if span.owner != name)
     if draw(st.booleans()):

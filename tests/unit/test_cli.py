@@ -21,6 +21,10 @@ pytestmark = pytest.mark.processes
 CHECKOUT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases" / "derive"
 NOBODY = 65534
+COMMANDS = (
+    *("reconcile", "validate", "derive", "deprovision"),
+    *("adopt", "cut", "uncut", "done", "destroy", "restore", "forget"),
+)
 ROSTER = """\
 users:
   zz-alice: {authentik_user: alice.a, k8s_user: alice, tier: admin}
@@ -106,6 +110,19 @@ def lines(text: str) -> list[str]:
         ["deprovision", "--old", "x"],
         ["deprovision", "--old", "x", "--new", "y", "--destructive"],
         ["adopt"],
+        ["cut"],
+        ["cut", "zz-alice", "zz-bob"],
+        ["cut", "zz-alice", "--allow-cuts", "1"],
+        ["cut", "zz-no-such"],
+        ["cut", "root"],
+        ["cut", "--dry-run", "zz-no-such"],
+        ["uncut"],
+        ["done", "zz-alice"],
+        ["done", "zz-alice", "no_such_step"],
+        ["done", "zz-alice", "revoke_cluster_rbac", "--dry-run"],
+        ["destroy"],
+        ["restore"],
+        ["forget"],
     ],
 )
 def test_wrong_usage_ends_with_64_and_says_what_is_wrong(rosterd: Rosterd, arguments: list[str]) -> None:
@@ -120,11 +137,11 @@ def test_help_names_the_commands(rosterd: Rosterd) -> None:
     ended = rosterd("--help")
     assert ended.returncode == 0
     assert ended.stderr == ""
-    for command in ("reconcile", "validate", "derive", "deprovision", "adopt"):
+    for command in COMMANDS:
         assert re.search(rf"^    {command}\s", ended.stdout, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["reconcile", "validate", "derive", "deprovision", "adopt"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(rosterd: Rosterd, command: str) -> None:
     ended = rosterd(command, "--help")
     assert ended.returncode == 0
@@ -356,6 +373,40 @@ def test_only_root_can_adopt(rosterd: Rosterd, roster: Path) -> None:
     ended = rosterd("adopt", "--roster", roster, "zz-alice", unprivileged=True)
     assert ended.returncode == 1
     assert ended.stderr.startswith("rosterd: only root can change this machine")
+
+
+# --- cut, uncut, done ---
+
+
+def test_only_root_can_say_that_a_step_has_been_taken(rosterd: Rosterd) -> None:
+    ended = rosterd("done", "zz-alice", "revoke_cluster_rbac", unprivileged=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("rosterd: only root can change this machine")
+
+
+def test_a_step_that_is_none_is_told_which_there_are(rosterd: Rosterd) -> None:
+    ended = rosterd("done", "zz-alice", "revoke", unprivileged=True)
+    assert "'remove_from_t3_group', 'revoke_cluster_rbac'" in ended.stderr
+
+
+def test_a_cut_needs_no_roster(rosterd: Rosterd, roster: Path) -> None:
+    roster.write_text("users: [\n")
+    ended = rosterd("cut", "--roster", roster, "zz-no-such", "--dry-run", unprivileged=True)
+    assert (ended.returncode, ended.stderr) == (64, "rosterd: 'zz-no-such' has no account on this machine\n")
+
+
+def test_the_end_of_a_cut_needs_one(rosterd: Rosterd, roster: Path) -> None:
+    roster.write_text("users: [\n")
+    ended = rosterd("uncut", "--roster", roster, "zz-alice", "--dry-run", unprivileged=True)
+    assert ended.returncode == 5
+    assert ended.stderr.startswith(str(roster))
+
+
+def test_a_cut_heeds_the_site_file(rosterd: Rosterd, folder: Path) -> None:
+    (folder / "site.yaml").write_text("hooks: {revoke: {command: [/bin/x]}}\n")
+    ended = rosterd("cut", "--site", folder / "site.yaml", "zz-no-such", "--dry-run", unprivileged=True)
+    assert ended.returncode == 5
+    assert "the name must be one of remove_from_t3_group, revoke_cluster_rbac" in ended.stderr
 
 
 # --- what is loaded ---

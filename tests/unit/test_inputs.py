@@ -44,7 +44,7 @@ def test_a_site_file_that_was_named_must_be_there(files: Files) -> None:
 
 
 def test_names_of_the_host_are_reserved(files: Files) -> None:
-    Path(files.roster).write_text("users: {x: {authentik_user: x, k8s_user: x, tier: admin}}\n")
+    Path(files.roster or "").write_text("users: {x: {authentik_user: x, k8s_user: x, tier: admin}}\n")
     assert list(files.load(()).roster.users) == ["x"]
     with pytest.raises(FileRefused, match="belongs to the system"):
         files.load({"x"})
@@ -53,14 +53,14 @@ def test_names_of_the_host_are_reserved(files: Files) -> None:
 def test_the_digest_tells_any_edit_of_either_file(files: Files) -> None:
     seen = {files.load(()).digest}
     assert files.digest() in seen
-    for path, text in ((files.roster, "users: {} \n"), (files.site or "", "settle: 4\n"), (files.site or "", "")):
+    for path, text in ((files.roster or "", "users: {} \n"), (files.site or "", "settle: 4\n"), (files.site or "", "")):
         Path(path).write_text(text)
         assert files.digest() not in seen
         seen.add(files.digest())
 
 
 def test_a_file_that_cannot_be_read_is_a_change(files: Files) -> None:
-    Path(files.roster).unlink()
+    Path(files.roster or "").unlink()
     assert files.digest() == ""
 
 

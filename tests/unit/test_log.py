@@ -202,3 +202,57 @@ def test_only_the_stream_that_systemd_connected_is_the_journal(environment: dict
     assert log.goes_to_journal(real_stderr(), connected_to_journal())
     assert not log.goes_to_journal(real_stderr(), environment)
     assert not log.goes_to_journal(io.StringIO(), connected_to_journal())
+
+
+# --- both ---
+
+
+@pytest.fixture
+def copies(journal: socket.socket) -> tuple[socket.socket, io.StringIO]:
+    """Log lines, as a command does that somebody runs by hand, with a copy for the journal."""
+    stream = io.StringIO()
+    log.configure(stream, {}, in_journal=True)
+    return journal, stream
+
+
+def test_what_is_done_by_hand_is_in_the_journal_too_as_what_the_service_does(
+    copies: tuple[socket.socket, io.StringIO],
+) -> None:
+    journal, stream = copies
+    structlog.contextvars.bind_contextvars(run_id="0123")
+    structlog.get_logger().warning("cut_held", message="bob: held", os_user="bob")
+    assert stream.getvalue().endswith("warning bob: held\n")
+    assert fields(journal.recv(65536)) == {
+        "MESSAGE": "bob: held",
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "rosterd",
+        "RUN_ID": "0123",
+        "OS_USER": "bob",
+        "ROSTERD_EVENT": "cut_held",
+        "OBJECT_SYSTEMD_UNIT": "rosterd.service",
+    }
+
+
+def test_an_entry_without_a_message_is_one_in_both(copies: tuple[socket.socket, io.StringIO]) -> None:
+    journal, stream = copies
+    structlog.get_logger().info("run_finished")
+    assert stream.getvalue().endswith("info    run_finished\n")
+    assert fields(journal.recv(65536))["MESSAGE"] == "run_finished"
+
+
+def test_the_service_itself_logs_each_entry_once(journal: socket.socket) -> None:
+    log.configure(real_stderr(), connected_to_journal(), in_journal=True)
+    structlog.get_logger().info("event")
+    journal.recv(65536)
+    journal.settimeout(0)
+    with pytest.raises(BlockingIOError):
+        journal.recv(65536)
+
+
+def test_without_a_journal_the_lines_come_all_the_same(
+    copies: tuple[socket.socket, io.StringIO], tmp_path: Path
+) -> None:
+    _, stream = copies
+    (tmp_path / "socket").unlink()
+    structlog.get_logger().info("event", message="done")
+    assert stream.getvalue().endswith("info    done\n")

@@ -10,10 +10,11 @@ import structlog
 from structlog.testing import LogCapture
 
 from reconciler.core.actions import Action, AddToGroups, CreateAccount
+from reconciler.engine import Purpose
 from reconciler.report import log_outcome, log_standing, log_summary, report_json
 from tests.unit.facts import bare, person, roster
 from tests.unit.memory_host import MemoryHost
-from tests.unit.runs import run
+from tests.unit.runs import command, run
 
 TWO = roster(person("alice", "admin"), person("bob"))
 
@@ -72,7 +73,7 @@ def test_who_is_held_is_told(entries: list[Any]) -> None:
     log_standing(report.plan, report.unmet)
     held = [entry for entry in entries if entry["event"] == "cut_held"]
     assert [entry["os_user"] for entry in held] == ["alice", "bob"]
-    assert held[0]["message"].startswith("alice: not on the roster, but not cut off: the roster has nobody in it")
+    assert held[0]["message"].startswith("alice: not cut off: the roster has nobody in it")
 
 
 def test_a_run_ends_in_one_line_with_counts_and_time(entries: list[Any]) -> None:
@@ -80,7 +81,7 @@ def test_a_run_ends_in_one_line_with_counts_and_time(entries: list[Any]) -> None
     log_summary(run(host, TWO), 1.234)
     log_summary(run(host, TWO), 0.1)
     first, second = entries
-    assert first["message"] == "run finished: 18 done; 2 on the roster, 1.23 s"
+    assert first["message"] == "run finished: 19 done; 2 on the roster, 1.23 s"
     assert (first["event"], first["log_level"], first["seconds"]) == ("run_finished", "info", "1.234")
     assert second["message"] == "run finished: nothing to do; 2 on the roster, 0.10 s"
 
@@ -98,7 +99,22 @@ def test_findings_are_counted_apart(entries: list[Any]) -> None:
     assert (entries[0]["problems"], entries[0]["warnings"]) == (1, 0)
     host = MemoryHost(bare().account("alice", 1000).account("bob", 1001).account("gone", 1002).observed)
     log_summary(run(host, TWO), 0)
-    assert (entries[1]["problems"], entries[1]["warnings"]) == (0, 1)
+    assert (entries[1]["problems"], entries[1]["warnings"], entries[1]["pending"]) == (0, 0, 2)
+    assert ", 2 pending; 2 on the roster" in entries[1]["message"]
+    assert entries[1]["log_level"] == "info"
+
+
+def test_what_is_pending_outside_of_this_machine_is_a_warning_that_says_so(entries: list[Any]) -> None:
+    log_standing(bare().account("gone", 1002).known("gone").plan(), [])
+    first = next(entry for entry in entries if entry["event"] == "pending")
+    assert (first["log_level"], first["os_user"]) == ("warning", "gone")
+    assert first["message"].startswith("gone: pending: remove_from_t3_group (k8s gone, authentik gone.x): no hook")
+
+
+def test_a_run_about_one_person_does_not_count_the_roster(entries: list[Any]) -> None:
+    host = MemoryHost(bare().account("bob", 1000).having(outputs={}).observed)
+    log_summary(command(host, TWO, Purpose(cut="bob")), 0.5)
+    assert entries[0]["message"] == "run finished: 2 done, 2 pending, 1 warning; 0.50 s"
 
 
 def test_a_run_for_programs_says_what_became_of_every_action() -> None:

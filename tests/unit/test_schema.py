@@ -135,6 +135,7 @@ def test_schema_and_parser_agree_on_the_bad_files(kind: str, schema: Any) -> Non
 WORDS = """
 a A no 123 0x10 null 2024-01-01 22:30 a/b /bin/sh /a//b /a/../b /a/ ../x .git x.git infra -x $(id) é root admin staff
 single workspace required exempt t3 x@.service x.service /etc/a/{user}.env playwright-bob ttyd-admins T3_PORT 9P
+remove_from_t3_group revoke_cluster_rbac /bin/{user} {authentik_user}{k8s_user} {k8s-user} {user}{name} /bin/{} {{user}}
 """
 LENGTHS = ["a" * 31, "a" * 32, "a" * 101, "A" * 255, "A" * 256]
 words = st.sampled_from([*WORDS.split(), "", "a b", "a\n", "\x7f", *LENGTHS])
@@ -181,7 +182,7 @@ GOOD_SITE: Json = {
     "settle": 1,
     "code": {"infra_url": "x", "branch": None},
     "playwright": {"token_file": "/x"},
-    "hooks": {"revoke": {"command": ["/bin/revoke"], "timeout": 3}},
+    "hooks": {"revoke_cluster_rbac": {"command": ["/bin/revoke", "--user={k8s_user}"], "timeout": 3}},
     "legacy_units": {"web": ["web.service"]},
     "metrics": "/x.prom",
 }

@@ -65,14 +65,13 @@ def test_every_action_names_its_user_and_describes_itself_on_one_line() -> None:
         assert action.key[0] == (action.user or "")
 
 
-def test_who_left_can_still_log_in_and_that_is_told() -> None:
+def test_who_left_is_cut_off_which_is_no_problem() -> None:
     plan = bare().account("alice", 1000).plan()
-    assert told(plan, "alice") == [
-        (
-            "warning: not on the roster, but the account itself can still log in; this version does not lock it."
-            " To lock it: usermod --lock --expiredate 1 alice"
-        )
+    assert told(plan, "alice")[:2] == [
+        "- cut off (not on the roster): no → on record for the return (expires never, password locked)",
+        "- login: expires never, password locked → expired, password locked",
     ]
+    assert plan.cuts == plan.present == ("alice",)
     assert not plan.has_problems
 
 

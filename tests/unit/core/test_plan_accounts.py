@@ -146,7 +146,7 @@ def test_the_primary_group_counts_as_membership() -> None:
 @pytest.mark.parametrize(
     ("facts", "line"),
     [
-        pytest.param({"shadow": frozenset()}, "~ shadow line: missing → password locked", id="shadow"),
+        pytest.param({"shadow": {}}, "~ shadow line: missing → password locked", id="shadow"),
         pytest.param(
             {"groups": marked().member("alice", MANAGED_GROUP).observed.groups},
             "~ primary group 1000: missing → alice",
@@ -214,9 +214,8 @@ def test_an_account_with_a_home_and_no_mark_is_somebody_elses_whatever_the_recor
     ],
 )
 def test_a_record_that_no_creation_goes_with_is_forgotten(machine: Machine) -> None:
-    assert told(machine.plan(person("alice")), "dave")[0] == (
-        "~ record of a creation with uid 1000: open → forgotten (no such account of rosterd's)"
-    )
+    line = "~ record of a creation with uid 1000: open → forgotten (no such account of rosterd's)"
+    assert line in told(machine.plan(person("alice")), "dave")
 
 
 def test_an_account_without_group_and_home_is_a_leftover_even_without_a_record() -> None:

@@ -161,7 +161,7 @@ def test_an_open_quote_does_no_harm_where_the_port_is_there() -> None:
 
 def test_nothing_is_planned_from_env_files_that_could_not_be_read() -> None:
     plan = bare().having(env_files=None).plan(person("alice"))
-    assert {action.kind for action in plan.actions} == {"create_group", "create_account"}
+    assert {action.kind for action in plan.actions} == {"create_group", "create_account", "record_identities"}
 
 
 # --- two on one port ---

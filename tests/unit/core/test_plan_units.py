@@ -85,7 +85,13 @@ def test_where_systemd_does_not_answer_that_is_told_once_and_the_rest_is_done() 
     plan = machine.plan(person("alice"), person("bob"))
     assert "conflict: services are not looked after: the system bus does not answer" in told(plan)
     kinds = {action.kind for action in plan.actions}
-    assert kinds == {"create_group", "create_account", "write_port", "write_output"}
+    assert kinds == {"create_group", "create_account", "write_port", "write_output", "record_identities"}
+
+
+def test_where_systemd_does_not_answer_that_is_told_for_somebody_who_leaves_too() -> None:
+    machine = bare().person("alice", 1000, 3773, 8931)
+    plan = machine.having(units=Units(states=None, why="the system bus does not answer")).plan()
+    assert "conflict: services are not looked after: the system bus does not answer" in told(plan)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,8 @@ def test_parking_stops_every_service_and_switching_off_only_that_one() -> None:
     [
         (RUNNING, False, f"- {UNIT}: running → stopped (parked)"),
         (UnitState("activating", "auto-restart"), False, f"- {UNIT}: running → stopped (parked)"),
-        (FAILED, True, f"- {UNIT}: enabled → disabled (parked)"),
+        (FAILED, True, f"- {UNIT}: enabled, failed → disabled, stopped (parked)"),
+        (FAILED, False, f"- {UNIT}: failed → stopped (parked)"),
         (None, True, f"- {UNIT}: enabled → disabled (parked)"),
     ],
 )
@@ -128,7 +135,7 @@ def test_only_what_is_there_is_halted(state: UnitState | None, enabled: bool, li
 
 
 def test_what_is_down_already_is_not_halted_again() -> None:
-    plan = with_account(FAILED).plan(person("alice", parked=True))
+    plan = with_account(UnitState("inactive", "dead")).plan(person("alice", parked=True))
     assert [found for found in told(plan, "alice") if UNIT in found] == []
 
 
@@ -140,9 +147,9 @@ def test_somebody_who_is_refused_keeps_what_runs() -> None:
 def test_who_left_the_roster_is_halted_before_anything_else_is_done_for_others() -> None:
     plan = bare().person("alice", 1000, 3773, 8931).plan(person("bob"))
     halted = [line for line in told(plan, "alice") if line[0] == "-"]
-    assert f"- {UNIT}: enabled, running → disabled, stopped (not on the roster)" in halted
-    assert len(halted) == 3
+    assert f"- {UNIT}: enabled, running → disabled, stopped (cut off)" in halted
     kinds = [action.kind for action in plan.actions]
+    assert kinds.count("halt_unit") == 3
     assert max(i for i, kind in enumerate(kinds) if kind == "halt_unit") < kinds.index("create_account")
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.records import Step
 from reconciler.core.site import (
     ClusterCheck,
     Guards,
+    Hook,
     Namespaces,
     OutputKind,
     PortRule,
@@ -87,7 +89,8 @@ def test_every_setting_is_read() -> None:
         create_groups=True,
         subids=False,
         settle=0,
-        without_effect=("code.infra_url", "playwright.token_file", "hooks", "legacy_units", "metrics"),
+        hooks={Step.REVOKE_CLUSTER_RBAC: Hook(("/bin/revoke", "{k8s_user}"), timeout=30)},
+        without_effect=("code.infra_url", "playwright.token_file", "legacy_units", "metrics"),
     )
 
 

@@ -10,15 +10,19 @@ from reconciler.core.guard import guard
 from reconciler.core.names import MANAGED_GROUP
 from reconciler.core.observed import UnitState
 from reconciler.core.plan import Plan
+from reconciler.core.records import Step
 from reconciler.core.site import Guards, OutputKind
 from reconciler.core.view import plan_json, plan_summary, plan_text
-from tests.unit.facts import FAILED, bare, person
+from tests.unit.facts import FAILED, at_job, bare, person, service
 
 CASES = Path(__file__).parent.parent / "cases" / "plan"
 
 
 def one_of_everything() -> Plan:
-    """Return the plan of a busy day: newcomers, an unmanaged account, a stranger on a port, two who left."""
+    """Return the plan of a busy day: newcomers, an unmanaged account, a stranger on a port, two who leave.
+
+    Beside them one who is cut off already, and one who comes back.
+    """
     machine = (
         bare()
         .person("alice", 1000, 3773, 8931)
@@ -28,6 +32,12 @@ def one_of_everything() -> Plan:
         .person("frank", 1005, 3778, 8936)
         .account("carol", 1002, managed=False)
         .account("dave", 1003)
+        .account("heidi", 1007)
+        .cut("heidi")
+        .present("heidi", crontab=True, units=(service("backup.service", active=False, enabled=True),))
+        .account("ivan", 1008)
+        .cut("ivan", locked=False, expiry=30000, done=(Step.REVOKE_CLUSTER_RBAC,))
+        .present("ivan", held_crontab=True, held_at_jobs=(at_job(5),))
         .env_file("t3", "dave", "3776")
         .listener(3776, 1002, "run-u42.service", 4242)
         .unit("playwright-mcp@dave.service", UnitState("activating", "auto-restart"))
@@ -41,6 +51,7 @@ def one_of_everything() -> Plan:
         person("carol"),
         person("dave"),
         person("grace", "namespace-owner"),
+        person("ivan", services={"t3": False, "playwright": False}),
     )
     return guard(plan, Guards(max_cuts=1, max_cut_percent=10))
 
@@ -80,5 +91,30 @@ def test_the_summary_counts_what_there_is() -> None:
 
 def test_one_is_counted_in_the_singular() -> None:
     conflicting = bare().account("alice", 1000, managed=False).having(outputs={}).member("x", MANAGED_GROUP)
+    conflicting = conflicting.known("alice")
     plan = conflicting.plan(person("alice"))
     assert plan_summary(plan) == "Plan: 1 to change, 1 conflict."
+
+
+def test_what_is_pending_is_marked_as_nobodys_fault_and_counted() -> None:
+    plan = (
+        bare()
+        .person("alice", 1000, 3773, 8931)
+        .account("bob", 1001)
+        .cut("bob")
+        .having(outputs={})
+        .plan(person("alice"))
+    )
+    lines = plan_text(plan).splitlines()
+    assert [" ".join(line.split()[:3]) for line in lines if line.startswith("  ")] == [
+        "? pending: remove_from_t3_group",
+        "? pending: revoke_cluster_rbac",
+    ]
+    assert lines[-1].endswith(", 2 pending.")
+    assert plan_json(plan)["findings"][0]["kind"] == "pending"
+
+
+def test_who_is_held_is_named_with_the_reason() -> None:
+    plan = Plan(held=("a", "b"), why_held="because")
+    assert plan_text(plan) == "Held: a, b would be cut off: because.\nPlan: nothing to do, 2 held.\n"
+    assert plan_json(plan)["held"] == {"users": ["a", "b"], "why": "because"}

@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.core.actions import ConfirmAccount, ForgetRecord, HaltUnit, RunUnit, WritePort
-from reconciler.core.outcome import Status
+import pytest
+
+from reconciler.core.actions import (
+    Action,
+    ConfirmAccount,
+    ForgetCut,
+    ForgetRecord,
+    HaltUnit,
+    LockAccount,
+    OpenLogin,
+    RecordCut,
+    RecordIdentities,
+    RunHook,
+    RunUnit,
+    SetCutReason,
+    SetLinger,
+    WritePort,
+)
+from reconciler.core.outcome import Outcome, Status
+from reconciler.core.records import CutRecord, Records, Step
 from reconciler.errors import StepFailed
+from reconciler.host import cutting, executor
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.executor import HostExecutor
+from reconciler.host.process import Finished
 from reconciler.host.state import State
+from tests.unit.facts import identity
 
 
 class Recording(Systemd):
@@ -20,6 +41,7 @@ class Recording(Systemd):
         """Refuse the unit `bad`, or everything; jobs end with `results`, else well."""
         super().__init__()
         self.calls: list[str] = []
+        self.seconds: list[float] = []
         self._bad = bad
         self._is_dead = dead
         self._ends = results or {}
@@ -40,10 +62,18 @@ class Recording(Systemd):
         """Reset."""
         self._note("reset", [unit])
 
+    def kill(self, unit: str) -> None:
+        """Kill."""
+        self._note("kill", [unit])
+
+    def set_linger(self, uid: int, *, on: bool) -> None:
+        """Set lingering."""
+        self._note("linger" if on else "no linger", [str(uid)])
+
     def run_jobs(self, job: Job, units: Iterable[str], seconds: float) -> dict[str, str]:
         """Run jobs."""
-        del seconds
         names = list(units)
+        self.seconds.append(seconds)
         self._note(job.value, names)
         return {unit: self._ends.get(unit, "done") for unit in names}
 
@@ -98,13 +128,13 @@ def test_a_job_that_does_not_end_well_fails_for_its_unit(tmp_path: Path) -> None
 def test_all_are_stopped_and_only_then_disabled_in_one_call(tmp_path: Path) -> None:
     systemd = Recording()
     apply(systemd, tmp_path, down("a"), down("b", disable=False), down("c", stop=False))
-    assert systemd.calls == ["StopUnit a b", "disable a c", "reload"]
+    assert systemd.calls == ["StopUnit a b", "reset a", "reset b", "disable a c", "reload"]
 
 
 def test_what_could_not_be_stopped_stays_enabled_and_is_seen(tmp_path: Path) -> None:
     systemd = Recording(results={"a": "failed"})
     assert apply(systemd, tmp_path, down("a"), down("b")) == {"a": "a: stop job: failed", "b": ""}
-    assert systemd.calls == ["StopUnit a b", "disable b", "reload"]
+    assert systemd.calls == ["StopUnit a b", "reset a", "reset b", "disable b", "reload"]
 
 
 def test_a_bus_that_does_not_answer_fails_every_unit_and_is_asked_once(tmp_path: Path) -> None:
@@ -139,3 +169,116 @@ def test_a_record_is_removed_when_the_account_is_complete_or_came_to_nothing(tmp
     outcomes = HostExecutor(Recording(), state).apply([ConfirmAccount("alice"), ForgetRecord("bob", 1001)])
     assert [outcome.status for outcome in outcomes] == [Status.DONE, Status.DONE]
     assert state.intents() == {}
+
+
+# --- people who leave and return ---
+
+
+def cut_down(unit: str, *, disable: bool = True, clear: bool = False) -> HaltUnit:
+    return HaltUnit("bob", "t3", unit, disable, not clear, "running", "cut off", clear, kill=True)
+
+
+def test_the_units_of_somebody_who_is_cut_off_are_given_less_time_and_killed(tmp_path: Path) -> None:
+    systemd = Recording(results={"b": "timeout"})
+    assert apply(systemd, tmp_path, cut_down("a"), cut_down("b"), down("c")) == {
+        "a": "",
+        "b": "b: stop job: timeout",
+        "c": "",
+    }
+    assert systemd.calls[:4] == ["StopUnit a b", "kill b", "StopUnit b", "StopUnit c"]
+    assert systemd.seconds[0] < systemd.seconds[2]
+    assert systemd.calls[-2:] == ["disable a c", "reload"]
+
+
+def test_a_unit_that_only_failed_is_cleared_and_disabled(tmp_path: Path) -> None:
+    systemd = Recording()
+    assert apply(systemd, tmp_path, cut_down("a", clear=True)) == {"a": ""}
+    assert systemd.calls == ["reset a", "disable a", "reload"]
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the tools that are run instead of running them."""
+    ran: list[str] = []
+
+    def run(argv: tuple[str, ...], **_: object) -> Finished:
+        ran.append(" ".join(repr(word) if word == "" else word for word in argv))
+        return Finished(argv, 0, "", "")
+
+    monkeypatch.setattr(executor, "run", run)
+    return ran
+
+
+def carry_out(tmp_path: Path, *actions: Action, systemd: Systemd | None = None) -> list[Outcome]:
+    return list(HostExecutor(systemd or Recording(), State(tmp_path)).apply(actions))
+
+
+def test_an_account_is_locked_and_expired_by_one_call_of_one_tool(tmp_path: Path, tools: list[str]) -> None:
+    carry_out(tmp_path, LockAccount("bob", 30000, locked=False))
+    assert tools == ["usermod --expiredate 1 --lock -- bob"]
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        (OpenLogin("bob", None, unlock=True, passwordless=False), ["usermod --expiredate '' --unlock -- bob"]),
+        (OpenLogin("bob", None, unlock=False, passwordless=False), ["usermod --expiredate '' -- bob"]),
+        (OpenLogin("bob", 0, unlock=False, passwordless=False), ["usermod --expiredate 0 -- bob"]),
+        (OpenLogin("bob", 30000, unlock=True, passwordless=False), ["usermod --expiredate 30000 --unlock -- bob"]),
+        (
+            OpenLogin("bob", 30000, unlock=True, passwordless=True),
+            ["passwd --quiet --delete -- bob", "usermod --expiredate 30000 -- bob"],
+        ),
+    ],
+)
+def test_a_login_is_opened_as_it_was(tmp_path: Path, tools: list[str], action: OpenLogin, expected: list[str]) -> None:
+    carry_out(tmp_path, action)
+    assert tools == expected
+
+
+def test_lingering_is_logind_s(tmp_path: Path) -> None:
+    systemd = Recording()
+    carry_out(tmp_path, SetLinger("bob", 1001, on=False), SetLinger("bob", 1001, on=True), systemd=systemd)
+    assert systemd.calls == ["no linger 1001", "linger 1001"]
+
+
+CUT = CutRecord(1001, 1001, 5)
+
+
+def test_records_are_kept_changed_and_forgotten(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    carry_out(
+        tmp_path,
+        RecordCut("bob", CUT),
+        RecordCut("eve", CUT),
+        SetCutReason("bob", by_command=True),
+        ForgetCut("eve"),
+        RecordIdentities((("alice", identity("alice")),), before=0),
+    )
+    assert state.records() == Records(
+        cuts={"bob": CutRecord(1001, 1001, 5, by_command=True)}, identities={"alice": identity("alice")}
+    )
+
+
+def test_a_second_record_of_a_cut_fails(tmp_path: Path) -> None:
+    first, second = carry_out(tmp_path, RecordCut("bob", CUT), RecordCut("bob", CutRecord(1, 1, 1)))
+    assert (first.status, second.status) == (Status.DONE, Status.FAILED)
+    assert State(tmp_path).records().cuts == {"bob": CUT}
+
+
+@pytest.mark.parametrize(("code", "done"), [(0, (Step.REVOKE_CLUSTER_RBAC,)), (1, ())])
+def test_a_step_is_marked_as_taken_only_if_its_hook_has_worked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, done: tuple[Step, ...]
+) -> None:
+    monkeypatch.setattr(cutting, "run", lambda argv, **_: Finished(argv, code, "", "no"))
+    State(tmp_path).save_cut("bob", CUT)
+    (outcome,) = carry_out(tmp_path, RunHook("bob", Step.REVOKE_CLUSTER_RBAC, ("/bin/revoke",), 5))
+    assert (outcome.status is Status.DONE) is bool(done)
+    assert State(tmp_path).records().cuts["bob"].done == done
+
+
+def test_a_damaged_record_fails_the_step_and_not_the_run(tmp_path: Path) -> None:
+    (tmp_path / "cuts").mkdir()
+    (tmp_path / "cuts" / "bob").write_text("")
+    (outcome,) = carry_out(tmp_path, SetCutReason("bob", by_command=True))
+    assert outcome.status is Status.FAILED

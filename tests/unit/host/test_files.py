@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StepFailed
-from reconciler.host.files import read_bytes, remove_empty_folder, remove_file, replace_file
+from reconciler.host.files import (
+    make_private_folder,
+    move,
+    read_bytes,
+    remove_empty_folder,
+    remove_file,
+    replace_file,
+)
 
 TEMPORARY = ".a.env.rosterd-new"
 
@@ -172,3 +179,89 @@ def test_only_an_empty_folder_is_removed(tmp_path: Path) -> None:
     (tmp_path / "home" / "file").unlink()
     remove_empty_folder(tmp_path / "home")
     assert names(tmp_path) == []
+
+
+# --- moving ---
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Path, Path]:
+    """Make two folders, with a file in the first, and return it and a place for it in the second."""
+    for name in ("from", "to"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "from" / "job").write_text("what it does\n")
+    (tmp_path / "from" / "job").chmod(0o640)
+    return tmp_path / "from" / "job", tmp_path / "to" / "held"
+
+
+def test_a_file_is_moved_as_it_is(two: tuple[Path, Path]) -> None:
+    source, target = two
+    inode = source.stat().st_ino
+    before = open_descriptors()
+    move(source, target)
+    assert not source.exists()
+    assert (target.stat().st_ino, target.read_text()) == (inode, "what it does\n")
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert open_descriptors() == before
+
+
+def test_a_link_is_moved_and_not_what_it_leads_to(two: tuple[Path, Path]) -> None:
+    source, target = two
+    link = source.with_name("link")
+    link.symlink_to(source)
+    move(link, target)
+    assert target.is_symlink()
+    assert source.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_nothing_that_is_there_is_overwritten(two: tuple[Path, Path], kind: str) -> None:
+    source, target = two
+    match kind:
+        case "file":
+            target.write_text("other\n")
+        case "link":
+            target.symlink_to("nowhere")
+        case _:
+            target.mkdir()
+    with pytest.raises(StepFailed, match=r"to/held is there already; .*from/job stays where it is"):
+        move(source, target)
+    assert source.read_text() == "what it does\n"
+
+
+def test_a_file_that_has_gone_meanwhile_is_no_error(two: tuple[Path, Path]) -> None:
+    source, target = two
+    source.unlink()
+    move(source, target)
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_folder_that_is_missing_is_an_error_that_names_both(two: tuple[Path, Path], missing: int) -> None:
+    source, target = (
+        path.parent / "none" / path.name if number == missing else path for number, path in enumerate(two)
+    )
+    with pytest.raises(StepFailed, match=r"job cannot be moved to .*held: No such file or directory"):
+        move(source, target)
+
+
+# --- private folders ---
+
+
+def test_a_private_folder_is_made_once_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        make_private_folder(tmp_path / "held")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "held").stat().st_mode) == 0o700
+    (tmp_path / "held" / "job").touch()
+    make_private_folder(tmp_path / "held")
+    assert names(tmp_path / "held") == ["job"]
+
+
+@pytest.mark.parametrize("place", ["none/held", "file"])
+def test_a_private_folder_that_cannot_be_made_is_an_error_that_names_it(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StepFailed, match=f"{place} cannot be made: "):
+        make_private_folder(tmp_path / place)

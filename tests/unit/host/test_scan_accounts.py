@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, SubidRange
+from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, Login, SubidRange
 from reconciler.errors import ScanFailed
 from reconciler.host import scan_accounts as scan
 
@@ -101,8 +101,28 @@ def test_a_torn_or_empty_group_is_an_error(file: Write, text: str) -> None:
         scan.scan_group(file(text))
 
 
-def test_of_shadow_only_the_names_are_kept(file: Write) -> None:
-    assert scan.scan_shadow(file("root:$y$secret:1:0:99999:7:::\nalice:!:1::::::\n")) == {"root", "alice"}
+@pytest.mark.parametrize(
+    ("line", "login"),
+    [
+        pytest.param("x:$y$secret:1:0:99999:7:::", Login(locked=False), id="open"),
+        pytest.param("x:!$y$secret:1:0:99999:7:::", Login(locked=True), id="locked"),
+        pytest.param("x:!:1::::::", Login(locked=True), id="never had one"),
+        pytest.param("x:*:1::::::", Login(locked=False), id="no password fits, which is no lock of usermod's"),
+        pytest.param("x::1::::::", Login(locked=False, passwordless=True), id="empty"),
+        pytest.param("x:$y$secret:1:0:99999:7::20000:", Login(locked=False, expiry=20000), id="with an end"),
+        pytest.param("x:!:1:0:99999:7::0:", Login(locked=True, expiry=0), id="day 0"),
+        pytest.param("x:!:1:0:99999:7::-1:", Login(locked=True), id="what is no day is none"),
+        pytest.param("x:!", Login(locked=True), id="short"),
+    ],
+)
+def test_of_shadow_it_is_kept_how_far_an_account_is_open(file: Write, line: str, login: Login) -> None:
+    found = scan.scan_shadow(file(f"root:$y$secret:1:0:99999:7:::\n{line}\n"))
+    assert found == {"root": Login(locked=False), "x": login}
+    assert "secret" not in repr(found)
+
+
+def test_of_two_lines_the_first_counts(file: Write) -> None:
+    assert scan.scan_shadow(file("x:!:1::::::\nx::1::::::\n")) == {"x": Login(locked=True)}
 
 
 def test_an_empty_shadow_is_an_error(file: Write) -> None:

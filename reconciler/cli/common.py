@@ -1,0 +1,54 @@
+"""What the commands share: who may run them, what they read, how they speak."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+import structlog
+
+from reconciler import log
+from reconciler.core.outcome import Executor
+from reconciler.engine import Host
+from reconciler.errors import ScanFailed
+from reconciler.inputs import Files
+
+LOCK_SECONDS = 60
+
+
+def begin() -> str:
+    """See that the caller is root, and give the run an id that each of its log lines bears.
+
+    What changes the machine is in the journal too when it is done by hand.
+    """
+    if os.geteuid() != 0:
+        raise ScanFailed("only root can change this machine; as yourself: rosterd --dry-run")
+    log.configure(in_journal=True)
+    run_id = os.urandom(16).hex()
+    structlog.contextvars.bind_contextvars(run_id=run_id)
+    return run_id
+
+
+def files_of(options: argparse.Namespace, *, trusted: bool) -> Files:
+    """Return the files that the options name."""
+    return Files(options.roster, options.site, trusted)
+
+
+def this_machine() -> tuple[Host, Executor]:
+    """Return what looks at this machine and what changes it."""
+    from reconciler.host.machine import this_machine  # noqa: PLC0415 (loads D-Bus: half of the program's time)
+
+    return this_machine()
+
+
+def print_json(document: object) -> None:
+    """Write a document to standard output."""
+    json.dump(document, sys.stdout, indent=2, sort_keys=True, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def tell(text: str) -> None:
+    """Say something to whoever runs the command."""
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,104 @@
+"""`rosterd reconcile`, and how every command makes a run."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+
+import structlog
+
+from reconciler import engine, log, report
+from reconciler.cli.common import LOCK_SECONDS, begin, files_of, print_json, this_machine
+from reconciler.cli.exits import Exit, exit_for, exit_of
+from reconciler.core import view
+from reconciler.core.plan import Plan
+from reconciler.engine import EVERYBODY, Purpose, Surroundings, look
+from reconciler.errors import RosterdError, UnknownName
+from reconciler.host import lock
+from reconciler.host.scan_accounts import system_names
+from reconciler.inputs import Files, Inputs, check_cluster, warn_without_effect
+
+
+def reconcile(options: argparse.Namespace) -> Exit:
+    """Make one pass over everybody, or show what it would do."""
+    if options.detailed_exitcode and not options.dry_run:
+        raise UnknownName("--detailed-exitcode goes with --dry-run")
+    log.configure()
+    purpose = Purpose(allow_cuts=options.allow_cuts)
+    if not options.dry_run:
+        return run(files_of(options, trusted=True), purpose, as_json=options.json, lock_wait=options.lock_wait)
+    plan = dry_run(files_of(options, trusted=False), purpose, as_json=options.json)
+    changes = bool(plan.actions or plan.held)
+    return Exit.CHANGES if options.detailed_exitcode and changes else Exit.OK
+
+
+def dry_run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False) -> Plan:
+    """Print what a run would do, and return it."""
+    plan = look(this_machine()[0], _load(files), purpose)
+    if as_json:
+        print_json(view.plan_json(plan))
+    else:
+        _show_plan(plan)
+    return plan
+
+
+def run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False, lock_wait: float = LOCK_SECONDS) -> Exit:
+    """Make one run under the lock, log all of it, and return its exit code."""
+    started = time.monotonic()
+    run_id = begin()
+    with lock.exclusive(lock_wait):
+        try:
+            done = engine.reconcile(surroundings_of(files, quiet=as_json), purpose)
+        except RosterdError as error:
+            structlog.get_logger().error("run_stopped", message=f"run stopped, nothing was changed: {error}")
+            return exit_for(error)
+        except Exception as error:
+            structlog.get_logger().error("run_stopped", message=f"run stopped by a fault of rosterd's own: {error!r}")
+            raise
+    seconds = time.monotonic() - started
+    report.log_standing(done.plan, done.unmet)
+    if done.stopped is not None:
+        structlog.get_logger().error("run_stopped", message=f"run stopped halfway: {done.stopped}")
+    report.log_summary(done, seconds)
+    code = exit_of(done)
+    if as_json:
+        print_json(report.report_json(done, run_id, code, seconds))
+    return code
+
+
+def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
+    """Put the real machine together."""
+    scanner, executor = this_machine()
+    quiet = quiet or log.goes_to_journal(sys.stderr, os.environ)
+    return Surroundings(
+        load=lambda: _load(files),
+        digest=files.digest,
+        host=scanner,
+        executor=executor,
+        sleep=time.sleep,
+        planned=_no_plan if quiet else _show_plan,
+        ended=report.log_outcome,
+    )
+
+
+def _load(files: Files) -> Inputs:
+    inputs = files.load(system_names())
+    warn_without_effect(inputs.site)
+    if files.roster is not None:
+        check_cluster(inputs.roster, inputs.site)
+    return inputs
+
+
+def _show_plan(plan: Plan) -> None:
+    text = view.plan_text(plan, colour=log.wants_colour(sys.stdout, os.environ))
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # a run goes on, whether or not somebody reads along
+        log.discard(sys.stdout)
+
+
+def _no_plan(_plan: Plan) -> None:
+    """Show nothing: the log tells each action as it ends."""

@@ -1,0 +1,110 @@
+"""What a cut and its undoing do to jobs, sessions and processes.
+
+Every wait has an end, and each step can be made again after it was interrupted anywhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
+from reconciler.errors import StepFailed
+from reconciler.host import files
+from reconciler.host.bus import Job, Systemd
+from reconciler.host.process import Finished, RunAs, run
+from reconciler.host.scan_presence import AT_JOBS, CRONTAB, CRONTABS, HELD_JOBS, scan_processes
+
+# A polite end first; a program that needs longer is not waited for by somebody who is being cut off.
+_POLITE_SECONDS = 5.0
+_KILL_SECONDS = 10.0
+_PAUSE = 0.05
+# systemd-run itself, beside the hook's own time.
+_OVERHEAD_SECONDS = 15.0
+_AT_DAEMON = "atd.service"
+# Signals everything that this user may signal, itself excepted (kill(2)).
+_KILL = "import os, signal, contextlib\nwith contextlib.suppress(ProcessLookupError): os.kill(-1, signal.SIGKILL)"
+
+
+def hold_jobs(action: HoldJobs) -> None:
+    """Rename a person's crontab and at jobs into their folder of held jobs. Raises `StepFailed`."""
+    folder = HELD_JOBS / action.user
+    files.make_private_folder(HELD_JOBS)
+    files.make_private_folder(folder)
+    if action.crontab:
+        files.move(CRONTABS / action.user, _free(folder / CRONTAB))
+    for job in action.at_jobs:
+        files.move(AT_JOBS / job, _free(folder / job))
+
+
+def resume_jobs(action: ResumeJobs, systemd: Systemd) -> None:
+    """Rename held jobs back to where cron and atd look. Raises `StepFailed`."""
+    folder = HELD_JOBS / action.user
+    if action.crontab:
+        files.move(folder / CRONTAB, CRONTABS / action.user)
+    for job in action.at_jobs:
+        files.move(folder / job, AT_JOBS / job)
+    if action.at_jobs:
+        # atd sleeps until the next job that it knows of; SIGHUP makes it look again (atd(8)). It may not run at all.
+        with contextlib.suppress(StepFailed):
+            systemd.hang_up(_AT_DAEMON)
+
+
+def stop_units(systemd: Systemd, units: Collection[str]) -> dict[str, str]:
+    """Stop units, and kill those that take their time. Returns the results of their jobs, as `Systemd.run_jobs`."""
+    results = systemd.run_jobs(Job.STOP, units, _POLITE_SECONDS)
+    late = [unit for unit, result in results.items() if result == "timeout"]
+    if not late:
+        return results
+    for unit in late:
+        with contextlib.suppress(StepFailed):
+            systemd.kill(unit)
+    return results | systemd.run_jobs(Job.STOP, late, _KILL_SECONDS)
+
+
+def end_processes(action: EndProcesses, systemd: Systemd) -> None:
+    """End a person's sessions, and then every process of theirs, whatever cgroup it is in. Raises `StepFailed`.
+
+    systemd stops the slice, as it can reach what runs as root in it. What is elsewhere is killed by a child
+    that has dropped to the process's own user id: rosterd.service may not signal others.
+    """
+    if action.slice_active:
+        # What is not stopped here is killed below, or seen by the next look.
+        with contextlib.suppress(StepFailed):
+            stop_units(systemd, [f"user-{action.uid}.slice"])
+    deadline = time.monotonic() + _KILL_SECONDS
+    while left := scan_processes(action.spans):
+        if time.monotonic() > deadline:
+            told = ", ".join(f"{process.pid} ({process.name})" for process in left[:5])
+            raise StepFailed(f"{len(left)} processes cannot be ended, among them {told}")
+        for uid in sorted({process.uid for process in left} - {0}):
+            # One that is killed by those it is to kill is followed by another.
+            with contextlib.suppress(StepFailed):
+                run((sys.executable, "-I", "-S", "-c", _KILL), timeout=_KILL_SECONDS, run_as=RunAs(uid, uid, "/"))
+        time.sleep(_PAUSE)
+
+
+def run_hook(action: RunHook) -> None:
+    """Run the site's command in a transient unit, out of the sandbox of rosterd.service. Raises `StepFailed`."""
+    about = "--description=rosterd hook " + action.step
+    limits = (f"--property=RuntimeMaxSec={action.timeout}", f"--property=TimeoutStopSec={_POLITE_SECONDS}")
+    argv = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", about, *limits, "--", *action.command)
+    started = time.monotonic()
+    finished = run(argv, timeout=action.timeout + _OVERHEAD_SECONDS)
+    if finished.code != 0 and time.monotonic() - started >= action.timeout:
+        raise StepFailed(f"{action.command[0]} did not end within {action.timeout} s and was ended")
+    if finished.code != 0:
+        raise StepFailed(Finished(action.command, finished.code, finished.out, finished.err).complaint)
+
+
+def _free(path: Path) -> Path:
+    """Return a path that is not taken: what was held first keeps its name, and that is what comes back."""
+    number = 0
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
