@@ -50,6 +50,16 @@ machine-test: deb ## tests on real systemd, in throwaway machines
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider tests/machine
 
+# What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions.
+AT_FULL_SIZE := ROSTERD_ALL_POINTS=1 ROSTERD_CRON_MINUTES=5 ROSTERD_CYCLES=1000
+LONG_TESTS := leaving interrupted_cut interrupted_useradd destroy
+
+.PHONY: proof
+proof: deb ## the tests that only mean their number when they are long; an hour or so
+	@packaging/dev-setup machine
+	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
+	$(AS_ROOT) $(AT_FULL_SIZE) $(PYTHON) -m pytest -p no:cacheprovider $(LONG_TESTS:%=tests/machine/test_%.py)
+
 .PHONY: deb
 deb: ## build dist/rosterd_*.deb
 	@packaging/dev-setup deb

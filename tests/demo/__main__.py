@@ -1,7 +1,8 @@
 """Shows the whole job on the example roster, and fails where a step is not as it should be.
 
 Boots a throwaway Debian 12, installs dist/rosterd_*.deb in it, and goes through a dry run, a run by the path
-unit, a second run, and what the machine then looks like. With KEEP=1 in the environment a shell in the
+unit, a second run, what the machine then looks like, and a person who leaves, returns, is deleted and
+restored. With KEEP=1 in the environment a shell in the
 machine follows.
 """
 
@@ -131,6 +132,74 @@ def after(demo: Demo, machine: Machine) -> None:
     )
 
 
+def leaving(demo: Demo, machine: Machine) -> None:
+    """Show a person who leaves with everything open, and their return."""
+    demo.say("carol has a password, a crontab, a lingering session and something that runs in the background.")
+    machine.sh("echo carol:demo | chpasswd; loginctl enable-linger carol")
+    machine.sh("printf '* * * * * true\n' | crontab -u carol -; runuser -u carol -- setsid -f sleep 3600 >&- 2>&-")
+    machine.sh("cp /etc/shadow /root/shadow.before")
+    demo.show("ps", "-u", "carol", "-o", "pid,args", has=("sleep 3600", "systemd --user"))
+
+    demo.say("carol leaves the roster. What would be done:")
+    machine.sh("sed '/^  carol:/,/^$/d' /root/roster.yaml > /root/without-carol.yaml")
+    demo.show(
+        *("rosterd", "--dry-run", "--roster", "/root/without-carol.yaml"),
+        has=("cut off (not on the roster)", "crontab: due → held", "expired, password locked", "- carol"),
+    )
+
+    demo.say("The run cuts carol off. No process is left, and no login; home, groups, uid and ports stay.")
+    demo.show("install", "--mode=644", "/root/without-carol.yaml", "/etc/rosterd/roster.yaml")
+    wait_for(lambda: _is_expired(machine, "carol"), "the cut")
+    demo.show("rosterd", has=("nothing to do", "pending: revoke_cluster_rbac"))
+    demo.show("ps", "-u", "carol", code=1, hasnt=("sleep",))
+    demo.show("su", "carol", "-c", "true", code=1, has=("expired",))
+    demo.show("stat", "--format=%A %U %n", "/home/carol", has=("drwx------ carol",))
+
+    demo.say("carol comes back, and has everything that she had.")
+    demo.show("install", "--mode=644", "/root/roster.yaml", "/etc/rosterd/roster.yaml")
+    wait_for(lambda: not _is_expired(machine, "carol"), "the return")
+    demo.show("rosterd", has=("nothing to do",))
+    demo.show("diff", "/root/shadow.before", "/etc/shadow")
+    demo.show("crontab", "-u", "carol", "-l", has=("* * * * * true",))
+    demo.show("loginctl", "show-user", "carol", "--property=Linger", has=("Linger=yes",))
+
+    demo.say("bob lost a laptop: cut off at once, by hand, although bob is on the roster; and let in again.")
+    demo.show("rosterd", "cut", "bob", has=("cut off (by command)",))
+    demo.show("rosterd", has=("cut off by command; to end that: rosterd uncut bob",))
+    demo.show("rosterd", "uncut", "bob", has=("cut off: yes → no",))
+
+
+def deleting(demo: Demo, machine: Machine) -> None:
+    """Show that a person is deleted by a command alone, after a cut and with an archive, and comes back from it."""
+    demo.say("Deleting is a command of its own. It refuses whoever is on the roster, or is not cut off.")
+    demo.show("rosterd", "destroy", "carol", "--yes", "carol", code=64, has=("is on the roster",))
+    machine.sh("echo important | runuser -u carol -- tee /home/carol/notes")
+    demo.show("install", "--mode=644", "/root/without-carol.yaml", "/etc/rosterd/roster.yaml")
+    wait_for(lambda: _is_expired(machine, "carol"), "the cut")
+    wait_for(lambda: not machine.run("pgrep", "-u", "carol", check=False).out, "the end of carol's processes")
+
+    demo.say("carol is deleted. Every file was read back from the archive and compared before the first one went.")
+    demo.show("rosterd", "destroy", "carol", "--yes", "carol", has=("read back and compared", "carol is deleted"))
+    demo.show("getent", "passwd", "carol", code=2)
+    demo.show("find", "/home", "-maxdepth", "1", "-name", "carol", hasnt=("carol",))
+    demo.show("ls", "-l", "/var/lib/rosterd/archives", has=("carol-1002",))
+
+    demo.say("Back on the roster, carol is not silently made anew.")
+    demo.show("rosterd", "--dry-run", "--roster", "/root/roster.yaml", has=("was deleted", "rosterd restore carol"))
+
+    demo.say("Restored, with the same ids, ports and files; the next run lets carol in again.")
+    demo.show("rosterd", "restore", "carol", has=("carol is restored, and cut off as before",))
+    demo.show("rosterd", "--roster", "/root/roster.yaml", has=("cut off: yes → no",))
+    demo.show("getent", "passwd", "carol", has=("carol:x:1002:1002:",))
+    demo.show("runuser", "-u", "carol", "--", "cat", "/home/carol/notes", has=("important",))
+    demo.show("cat", "/etc/t3-serve/carol.env", has=("T3_PORT=3775",))
+    demo.show("install", "--mode=644", "/root/roster.yaml", "/etc/rosterd/roster.yaml")
+
+
+def _is_expired(machine: Machine, name: str) -> bool:
+    return "Jan 02, 1970" in machine.run("chage", "--list", name).out
+
+
 def wait_for(reached: Callable[[], bool], what: str) -> None:
     """Return when something has come about; raises DemoError after RUN_SECONDS."""
     deadline = time.monotonic() + RUN_SECONDS
@@ -153,6 +222,8 @@ def main() -> int:
             before(demo)
             run(demo, machine)
             after(demo, machine)
+            leaving(demo, machine)
+            deleting(demo, machine)
         except (DemoError, CommandError) as error:
             sys.stderr.write(f"\ndemo: FAILED: {error}\n")
             return 1
