@@ -38,7 +38,7 @@ from reconciler.host.state import State
 from reconciler.inputs import Files
 
 _SHOWN = 20
-_GIB = 1 << 30
+_UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _BAR = 30
 _REDRAW_SECONDS = 0.1
 
@@ -85,8 +85,8 @@ def restore(options: argparse.Namespace) -> Exit:
             _log_warning(options.name, text)
         code = _carry_out(options.name, looked.steps, looked.contents)
     if code is Exit.OK:
-        way = f"rosterd uncut {options.name}, and" if looked.stone.cut.by_command else "put them on the roster:"
-        tell(f"{options.name} is restored, and cut off as before. To let them in: {way} the next run opens the account")
+        also = f", and then rosterd uncut {options.name}" if looked.stone.cut.by_command else ""
+        tell(f"{options.name} is restored, and cut off as before. To let them in, put them on the roster{also}")
     return code
 
 
@@ -247,7 +247,8 @@ def _confirm(options: argparse.Namespace, text: str) -> None:
 
 
 def _size(number: int) -> str:
-    return f"{number / _GIB:.1f} GiB" if number >= _GIB else f"{number} bytes"
+    unit, size = next(((unit, size) for unit, size in _UNITS if number >= size), ("bytes", 1))
+    return f"{number / size:.1f} {unit}" if size > 1 else f"{number} bytes"
 
 
 # --- doing ---
