@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from reconciler.core.actions import Action, HaltUnit, Key, RunUnit, WriteOutput, WritePort
+from reconciler.core.actions import (
+    Action,
+    HaltUnit,
+    HoldJobs,
+    Key,
+    LockAccount,
+    RunUnit,
+    SetLinger,
+    WriteOutput,
+    WritePort,
+)
 from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
@@ -195,6 +205,9 @@ class _Applying:
                 self._failed[outcome.action.kind, outcome.action.key] = outcome.action
             case Status.DONE:
                 self._failed.pop((outcome.action.kind, outcome.action.key), None)
+                if isinstance(outcome.action, _HELD_SHUT):
+                    # Until a person's processes have ended they can open again what was closed before.
+                    self._tried.discard(outcome.action)
             case Status.SKIPPED:
                 pass
         self._surroundings.ended(outcome)
@@ -211,6 +224,9 @@ class _Applying:
         unmapped = {one.key[0] for one in failed if len(one.key) == 1 or isinstance(one, WritePort)}
         reduced = action.keeping(unmapped, dict(plan.routed_ports))
         return reduced if reduced.needed else None
+
+
+_HELD_SHUT = (HoldJobs, LockAccount, SetLinger)
 
 
 def _identity(action: Action) -> object:

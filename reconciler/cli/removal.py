@@ -6,6 +6,7 @@ No timer, no path unit and no run comes here: `rosterd reconcile` cannot import 
 from __future__ import annotations
 
 import argparse
+import pwd
 import sys
 import time
 from collections.abc import Sequence
@@ -200,6 +201,9 @@ def _tell_destroying(looked: _Destroying, folder: Path) -> None:
     except StepFailed as error:
         raise RemovalRefused(f"{looked.name} is not deleted: {error}") from error
     tell(f"  in all {counted.entries} files and folders, {_size(counted.size)}")
+    own = {uid for first, last in looked.spans for uid in counted.owners if first <= uid <= last}
+    for uid in sorted(counted.owners.keys() - own - {0}):
+        tell(f"  {counted.owners[uid]} of them belong to {_name_of(uid)}, not to {looked.name}")
     if counted.sockets:
         tell(f"  {len(counted.sockets)} sockets are not archived: {', '.join(map(escaped, counted.sockets[:_SHOWN]))}")
     _tell_elsewhere(looked)
@@ -244,6 +248,13 @@ def _confirm(options: argparse.Namespace, text: str) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip() != options.name:
         raise UnknownName("the name was not typed; nothing was done")
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _size(number: int) -> str:

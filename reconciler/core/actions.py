@@ -649,7 +649,11 @@ class RecordIdentities:
 
 @dataclass(frozen=True, slots=True)
 class ForgetCut(_OfUser):
-    """Close the record of a cut that has been undone. `late_at_jobs` came due meanwhile and stay held."""
+    """Close the record of a cut that has been undone.
+
+    What is held still is set aside, so that no later return takes it for its own: `late_at_jobs`, which came due
+    meanwhile, and a crontab that another has taken the place of.
+    """
 
     phase: ClassVar = Phase.CONFIRM
     sign: ClassVar = Sign.CHANGE
@@ -658,12 +662,15 @@ class ForgetCut(_OfUser):
     user: str
     taken: tuple[Step, ...] = ()
     late_at_jobs: tuple[str, ...] = ()
+    crontab: bool = False
 
     def describe(self) -> str:
         """Say what changes, in one line."""
         told = [f"to be given back outside of this machine: {', '.join(self.taken)}"] if self.taken else []
         if self.late_at_jobs:
             told.append(f"{_jobs(crontab=False, at_jobs=self.late_at_jobs)} came due meanwhile and did not run")
+        if self.crontab:
+            told.append("the held crontab is set aside, there is a newer one")
         return "cut off: yes → no" + (f" ({'; '.join(told)})" if told else "")
 
 
@@ -698,7 +705,7 @@ Action = (
     | ForgetCut
 )
 
-CuttingAction = RecordCut | HoldJobs | LockAccount | HaltUnit | SetLinger | EndProcesses | RunHook
+CuttingAction = RecordCut | CompleteShadow | HoldJobs | LockAccount | HaltUnit | SetLinger | EndProcesses | RunHook
 """What takes something away from a person who leaves; guards hold these together."""
 
 

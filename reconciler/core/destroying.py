@@ -147,7 +147,7 @@ def _not_cut(request: Request, account: Account, observed: Observed, *, is_begun
         return
     left = list(request.open_cut)
     login = (observed.shadow or {}).get(name)
-    if login is not None and (login.expiry != EXPIRED_DAY or not login.locked):
+    if login is None or login.expiry != EXPIRED_DAY or not login.locked:
         left.append("the login is open")
     presence = observed.presence.get(name)
     if presence is not None and presence.processes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_managed
+from reconciler.core.plan_cuts import other_account, recorded
 from reconciler.core.records import Records
 from reconciler.errors import ScanFailed, UnknownName
 
@@ -32,6 +33,8 @@ def check_uncut(name: str, observed: Observed) -> None:
     record = _records(observed).cuts.get(name)
     if record is None:
         raise UnknownName(f"'{name}' is not cut off")
+    if name not in recorded(observed):
+        raise UnknownName(f"'{name}' {other_account(name, observed)}")
     if not record.by_command:
         raise UnknownName(f"'{name}' is cut off because they are not on the roster; put them back there to let them in")
 

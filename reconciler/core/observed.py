@@ -71,7 +71,8 @@ class Login:
 class HomeKind(StrEnum):
     """What lies at the path of a home, without following a link.
 
-    `MISSING` can be made, `NOWHERE` cannot: no absolute path, or no folder above it.
+    `MISSING` can be made, `NOWHERE` cannot: no absolute path, or no folder above it. `UNREADABLE` is what not even
+    root may look at, as a file system that a person mounted there for themselves.
     """
 
     MISSING = "missing"
@@ -79,6 +80,7 @@ class HomeKind(StrEnum):
     FOLDER = "folder"
     SYMLINK = "symlink"
     OTHER = "other"
+    UNREADABLE = "unreadable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
-from reconciler.core.plan_cuts import commanded, last_admins, plan_cuts, without
+from reconciler.core.plan_cuts import commanded, last_admins, misrecorded, other_account, plan_cuts, recorded, without
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
 from reconciler.core.plan_ports import plan_ports, sticky_ports
 from reconciler.core.plan_returns import plan_returns, unrecorded
@@ -51,16 +51,16 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     by_command = commanded(desired, observed)
     wanted = without(desired, by_command)
     managed, mapped = managed_accounts(observed), mapped_users(observed)
-    recorded = observed.records.cuts.keys() if observed.records else set()
+    done, others = recorded(observed), misrecorded(observed)
     gone = (managed | mapped) - wanted.users.keys()
-    admins = frozenset(name for name in gone - by_command - recorded if is_admin(desired, observed, name))
-    leaving = gone - admins
+    admins = frozenset(name for name in gone - by_command - done - others if is_admin(desired, observed, name))
+    leaving = gone - admins - others
     cut = leaving & managed
     accounts = plan_accounts(wanted, observed)
     ports = plan_ports(wanted, observed, accounts.refused)
     # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
     units = plan_units(wanted, observed, accounts.refused, ports.blocked, cut)
-    maps = plan_outputs(wanted, observed, accounts.refused | admins, ports, leaving)
+    maps = plan_outputs(wanted, observed, accounts.refused | admins | others, ports, leaving)
     cuts = plan_cuts(desired, observed, cut)
     returns = plan_returns(desired, observed, wanted.users.keys() - accounts.refused)
     steps = plan_steps(desired, observed, cut)
@@ -71,13 +71,14 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     findings += map(_unreadable, unreadable_outputs(observed))
     findings += [*_half_deleted(wanted, observed), *unrecorded(observed, wanted.users.keys() & managed)]
     findings += [*map(_only_mapped, leaving - managed), *map(_kept_admin, admins)]
+    findings += [conflict(name, other_account(name, observed)) for name in others & gone]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
         unseen=observed.unseen,
-        cuts=tuple(sorted(_losing(actions, leaving, mapped) - recorded)),
-        present=tuple(sorted((managed | mapped) - recorded)),
-        last_admins=tuple(sorted(last_admins(desired, observed, cut - recorded))),
+        cuts=tuple(sorted(_losing(actions, leaving, mapped) - done)),
+        present=tuple(sorted((managed | mapped) - done)),
+        last_admins=tuple(sorted(last_admins(desired, observed, cut - done))),
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
     )

@@ -254,6 +254,8 @@ def _home_refusal(account: Account, home: Home | None, observed: Observed, *, be
         return None
     if home.kind is HomeKind.NOWHERE:
         return f"home {account.home} is not there and cannot be made there; give the account another: usermod --home"
+    if home.kind is HomeKind.UNREADABLE:
+        return f"home {account.home} cannot be looked at, not even by root; is something of the user's mounted there?"
     if home.kind is not HomeKind.FOLDER:
         what = "a symbolic link" if home.kind is HomeKind.SYMLINK else "not a folder"
         return f"home {account.home} is {what}; rosterd does not follow it. Put a folder of the user's there"

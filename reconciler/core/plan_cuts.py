@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.core.actions import (
     Action,
+    CompleteShadow,
     EndProcesses,
     HaltUnit,
     HoldJobs,
@@ -47,16 +48,36 @@ def commanded(desired: Desired, observed: Observed) -> frozenset[str]:
     A record that goes with no account, or with another one, says nothing about who has the name now.
     """
     cuts = observed.records.cuts if observed.records else {}
-    uids = {name: account.uid for name, account in observed.accounts.items()}
-    named = frozenset(name for name, record in cuts.items() if record.by_command and uids.get(name) == record.uid)
+    named = frozenset(name for name in recorded(observed) if cuts[name].by_command)
     return (named | desired.cut) - desired.uncut
+
+
+def recorded(observed: Observed) -> frozenset[str]:
+    """Return the accounts that are on record as cut off."""
+    cuts = observed.records.cuts if observed.records else {}
+    accounts = observed.accounts
+    return frozenset(name for name in cuts if name in accounts and accounts[name].uid == cuts[name].uid)
+
+
+def misrecorded(observed: Observed) -> frozenset[str]:
+    """Return the accounts whose name is on record for another one, which had the name before."""
+    cuts = observed.records.cuts if observed.records else {}
+    return frozenset((cuts.keys() & observed.accounts.keys()) - recorded(observed))
+
+
+def other_account(name: str, observed: Observed) -> str:
+    """Say of one of `misrecorded` what is wrong and what to do."""
+    record = (observed.records or Records()).cuts[name]
+    return (
+        f"is on record as cut off with uid {record.uid}, but the account has uid {observed.accounts[name].uid} and is"
+        f" another person's. If the record is of no use any more: rosterd forget {name}"
+    )
 
 
 def concerned(desired: Desired, observed: Observed) -> frozenset[str]:
     """Return the people whose presence on the machine a plan has to know: who leaves, is cut off, or returns."""
     staying = desired.users.keys() - commanded(desired, observed)
-    recorded = observed.records.cuts.keys() if observed.records else set()
-    return frozenset((managed_accounts(observed) - staying) | (recorded & observed.accounts.keys()))
+    return (managed_accounts(observed) - staying) | recorded(observed)
 
 
 def plan_cuts(desired: Desired, observed: Observed, leaving: Collection[str]) -> CutPlan:
@@ -70,8 +91,6 @@ def plan_cuts(desired: Desired, observed: Observed, leaving: Collection[str]) ->
         record = records.cuts.get(name)
         if record is None:
             plan.actions.append(RecordCut(name, record_of(name, desired, observed, records)))
-        elif record.uid != observed.accounts[name].uid:
-            plan.findings.append(_other_account(name, record, observed.accounts[name]))
         plan.actions += reason_of(name, record, desired, by_command)
         plan.actions += _closing(observed.accounts[name], logins.get(name), observed)
         plan.findings += _hazards(name, desired, observed)
@@ -134,7 +153,9 @@ def _closing(account: Account, login: Login | None, observed: Observed) -> Itera
     at_jobs = presence.at_jobs if alone else ()
     if presence.crontab or at_jobs:
         yield HoldJobs(name, account.uid, presence.crontab, at_jobs)
-    if login is not None and (login.expiry != EXPIRED_DAY or not login.locked):
+    if login is None:
+        yield CompleteShadow(name)  # a further look closes it
+    elif login.expiry != EXPIRED_DAY or not login.locked:
         yield LockAccount(name, login.expiry, login.locked)
     for unit in presence.units:
         if unit.active:
@@ -215,14 +236,6 @@ def _hazards(name: str, desired: Desired, observed: Observed) -> Iterator[Findin
         )
     if is_admin(desired, observed, name):
         yield warning(name, "was an administrator; what they left running or due as root is not found by their uid")
-
-
-def _other_account(name: str, record: CutRecord, account: Account) -> Finding:
-    return conflict(
-        name,
-        f"is on record as cut off with uid {record.uid}, but the account has uid {account.uid}: it is another one."
-        f" If the record is of no use any more: rosterd forget {name}",
-    )
 
 
 def without(desired: Desired, names: Collection[str]) -> Desired:

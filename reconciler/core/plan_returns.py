@@ -24,8 +24,8 @@ def plan_returns(desired: Desired, observed: Observed, staying: Collection[str])
         if login is None:
             continue  # the line is made first
         opening = list(_opening(observed.accounts[name], record, login, observed))
-        late = observed.presence.get(name, Presence()).late_at_jobs
-        actions += opening or [ForgetCut(name, record.done, late)]
+        held = observed.presence.get(name, Presence())
+        actions += opening or [ForgetCut(name, record.done, held.late_at_jobs, held.held_crontab)]
         actions += _restarts(name, record, observed)
     return actions
 

@@ -16,6 +16,7 @@ import resource
 import stat
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ _TYPES = {
 }
 
 
+Stamps = dict[str, tuple[int, ...]]
 Progress = Callable[[str, int, int], None]
 """Is told how far a long piece of work has come: what it is, how many bytes are done, of how many."""
 
@@ -90,11 +92,16 @@ class _Meter:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a tree amounts to: bytes of its files, how many entries, and the sockets, which no archive holds."""
+    """What a tree amounts to: bytes of its files, entries by owner, and the sockets, which no archive holds."""
 
     size: int = 0
-    entries: int = 0
+    owners: Mapping[int, int] = field(default_factory=dict)
     sockets: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> int:
+        """How many files and folders there are."""
+        return sum(self.owners.values())
 
 
 # --- looking at a tree ---
@@ -119,11 +126,12 @@ def survey(tops: Sequence[Path]) -> Survey:
 
 
 def _survey(tops: Sequence[Path]) -> Survey:
-    size, entries, sockets = 0, 0, []
+    size, sockets = 0, []
+    owners: Counter[int] = Counter()
     for top in tops:
         room = _room(top)
         for place in _walk(top):
-            entries += 1
+            owners[place.status.st_uid] += 1
             if len(_bytes(place.path)) >= _PATH_MAX:
                 raise StepFailed(f"{escaped(place.path[:60])}... is too long a path ({len(_bytes(place.path))} bytes)")
             if stat.S_ISSOCK(place.status.st_mode):
@@ -134,7 +142,19 @@ def _survey(tops: Sequence[Path]) -> Survey:
             if place.status.st_size > room:
                 told = escaped(f"/{place.path}")
                 raise StepFailed(f"{told} says it has {place.status.st_size} bytes, more than its file system holds")
-    return Survey(size, entries, tuple(sockets))
+    return Survey(size, owners, tuple(sockets))
+
+
+def stamps(top: Path) -> Stamps:
+    """Return what tells whether a tree is still the same, without reading a file. Raises `StepFailed`."""
+    try:
+        return {place.path: _stamp(place.status) for place in _walk(top)}
+    except OSError as error:
+        raise StepFailed(f"the files cannot be read: {_where(error)}") from error
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def inventory(top: Path, meter: Callable[[int], None] | None = None) -> Iterator[Found]:

@@ -15,7 +15,7 @@ from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
 from reconciler.errors import StepFailed
 from reconciler.host import files
 from reconciler.host.bus import Job, Systemd
-from reconciler.host.process import Finished, RunAs, run
+from reconciler.host.process import Finished, run
 from reconciler.host.scan_presence import AT_JOBS, CRONTAB, CRONTABS, HELD_JOBS, scan_processes
 
 # A polite end first; a program that needs longer is not waited for by somebody who is being cut off.
@@ -25,8 +25,17 @@ _PAUSE = 0.05
 # systemd-run itself, beside the hook's own time.
 _OVERHEAD_SECONDS = 15.0
 _AT_DAEMON = "atd.service"
-# Signals everything that this user may signal, itself excepted (kill(2)).
-_KILL = "import os, signal, contextlib\nwith contextlib.suppress(ProcessLookupError): os.kill(-1, signal.SIGKILL)"
+# Signals everything that a user may signal, itself excepted (kill(2)). An effective id is enough for that, and as the
+# other ids are nobody's, those who are killed can neither signal nor trace the one that kills.
+_KILL = """
+import contextlib, os, signal, sys
+nobodys = 0xFFFFFFFD
+os.setgroups([])
+os.setresgid(nobodys, nobodys, nobodys)
+os.setresuid(nobodys, int(sys.argv[1]), nobodys)
+with contextlib.suppress(ProcessLookupError):
+    os.kill(-1, signal.SIGKILL)
+"""
 
 
 def hold_jobs(action: HoldJobs) -> None:
@@ -53,6 +62,17 @@ def resume_jobs(action: ResumeJobs, systemd: Systemd) -> None:
             systemd.hang_up(_AT_DAEMON)
 
 
+def set_held_aside(user: str) -> None:
+    """Rename a person's folder of held jobs, if anything is left in it, to NAME.1 or the next that is free."""
+    folder = HELD_JOBS / user
+    if not folder.exists():
+        return
+    if any(folder.iterdir()):
+        files.move(folder, _free(folder))
+    else:
+        files.remove_empty_folder(folder)
+
+
 def stop_units(systemd: Systemd, units: Collection[str]) -> dict[str, str]:
     """Stop units, and kill those that take their time. Returns the results of their jobs, as `Systemd.run_jobs`."""
     results = systemd.run_jobs(Job.STOP, units, _POLITE_SECONDS)
@@ -69,7 +89,7 @@ def end_processes(action: EndProcesses, systemd: Systemd) -> None:
     """End a person's sessions, and then every process of theirs, whatever cgroup it is in. Raises `StepFailed`.
 
     systemd stops the slice, as it can reach what runs as root in it. What is elsewhere is killed by a child
-    that has dropped to the process's own user id: rosterd.service may not signal others.
+    that has taken the process's own user id: rosterd.service may not signal others.
     """
     if action.slice_active:
         # What is not stopped here is killed below, or seen by the next look.
@@ -81,9 +101,8 @@ def end_processes(action: EndProcesses, systemd: Systemd) -> None:
             told = ", ".join(f"{process.pid} ({process.name})" for process in left[:5])
             raise StepFailed(f"{len(left)} processes cannot be ended, among them {told}")
         for uid in sorted({process.uid for process in left} - {0}):
-            # One that is killed by those it is to kill is followed by another.
             with contextlib.suppress(StepFailed):
-                run((sys.executable, "-I", "-S", "-c", _KILL), timeout=_KILL_SECONDS, run_as=RunAs(uid, uid, "/"))
+                run((sys.executable, "-I", "-S", "-c", _KILL, str(uid)), timeout=_KILL_SECONDS)
         time.sleep(_PAUSE)
 
 

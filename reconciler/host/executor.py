@@ -140,6 +140,7 @@ class HostExecutor:
             case RecordIdentities():
                 self._state.save_identities(dict(action.identities))
             case ForgetCut():
+                cutting.set_held_aside(action.user)
                 self._state.remove_cut(action.user)
             case RunUnit() | HaltUnit():
                 raise AssertionError("units are carried out in batches")

@@ -47,7 +47,7 @@ from reconciler.host import archive, files
 from reconciler.host.archive import Progress, unseen
 from reconciler.host.belongings import shadow_line, staging_beside, tree_at, writable_by_others
 from reconciler.host.process import run
-from reconciler.host.scan_accounts import scan_passwd
+from reconciler.host.scan_accounts import scan_group, scan_passwd
 from reconciler.host.state import DEFAULT_FOLDER, State
 
 ARCHIVES = DEFAULT_FOLDER / "archives"
@@ -97,6 +97,7 @@ class Remover:
         self._contents = contents
         self._progress = progress
         self._digest = ""
+        self._stamps: dict[str, archive.Stamps] = {}
 
     def carry_out(self, step: Removal) -> None:  # noqa: C901, PLR0912, PLR0915 (one arm for each member of the union)
         """Carry out one step. Raises `RosterdError`."""
@@ -109,7 +110,7 @@ class Remover:
             case WriteTombstone():
                 self._state.save_tombstone(replace(step.stone, digest=self._digest))
             case DeleteTree():
-                _delete_tree(step.part, Path(step.path), step.uid)
+                self._delete_archived(step)
             case DeleteEnvFiles():
                 for path in step.paths:
                     files.remove_file(Path(path))
@@ -165,9 +166,27 @@ class Remover:
         shadow = shadow_line(step.user)
         try:
             sources = [Path(source) for source in step.sources]
+            self._stamps = {source: archive.stamps(Path(source)) for source in step.sources}
             self._digest = archive.create(staging, target, sources, shadow + b"\n", self._progress)
         finally:
             _delete(staging)
+
+    def _delete_archived(self, step: DeleteTree) -> None:
+        """Delete a tree that is still what it was when the archive was made, or is compared with it once more.
+
+        Somebody else may have a folder in it that they can write in.
+        """
+        path = Path(step.path)
+        before = self._stamps.get(step.path)
+        if before is None and self._contents is not None:
+            before = archive.stamps(path)
+            if found := archive.comparison(path, self._contents, self._progress).differences:
+                raise StepFailed(f"{path} is not deleted: {found[0]}")
+        if before is None or archive.stamps(path) != before:
+            raise StepFailed(
+                f"{path} is not deleted: it was changed since it was archived; run this again to see where"
+            )
+        _delete_tree(step.part, path, step.uid)
 
     def _restore_tree(self, step: RestoreTree) -> None:
         """Unpack beside the place, on the same file system, and rename: the place holds all of it or nothing new."""
@@ -231,9 +250,13 @@ def _delete(path: Path) -> None:
 
 def _delete_account(step: DeleteAccount) -> None:
     """Never with --remove or --force: the one deletes files, the other what somebody uses."""
-    if _account(step.user).uid != step.uid:
+    account = _account(step.user)
+    if account.uid != step.uid:
         raise StepFailed(f"{step.user} is not uid {step.uid} any more, and is left alone")
     _tool("userdel", "--", step.user)
+    own = scan_group(_ETC / "group").get(step.user)
+    if own is not None and own.gid == account.gid:
+        _tool("groupdel", "--", step.user)  # userdel leaves it where login.defs has no USERGROUPS_ENAB
 
 
 def _drop_orphans(step: DropOrphans) -> None:

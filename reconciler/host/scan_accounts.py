@@ -124,8 +124,8 @@ def _home(path: Path) -> Home:
     except (FileNotFoundError, NotADirectoryError):
         can_be_made = path.is_absolute() and path.parent != Path("/") and path.parent.is_dir()
         return Home(HomeKind.MISSING if can_be_made else HomeKind.NOWHERE)
-    except OSError as error:
-        raise ScanFailed(f"home {path}: {error.strerror}") from error
+    except OSError:
+        return Home(HomeKind.UNREADABLE)  # one person's mount must not hold up everybody else
     if stat.S_ISLNK(found.st_mode):
         kind = HomeKind.SYMLINK
     else:

@@ -85,16 +85,27 @@ def scan_processes(spans: Collection[tuple[int, int]], proc: Path = _PROC) -> tu
         if not entry.name.isdigit():
             continue
         try:
-            lines = (entry / "status").read_bytes().splitlines()
+            fields = _status(entry)
+            real, _, saved, _ = map(int, fields[b"Uid"].split())
+            if not any(f <= real <= t or f <= saved <= t for f, t in spans) or not _is_alive(entry, fields):
+                continue
         except OSError:
             continue  # it has ended
-        fields = dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
-        real, _, saved, _ = map(int, fields[b"Uid"].split())
-        if fields[b"State"][:1] in b"ZX" or not any(f <= real <= t or f <= saved <= t for f, t in spans):
-            continue
         uid = real if any(first <= real <= last for first, last in spans) else saved
         found.append(Process(int(entry.name), uid, fields[b"Name"].decode("utf-8", "replace")))
     return tuple(sorted(found, key=lambda process: process.pid))
+
+
+def _status(folder: Path) -> dict[bytes, bytes]:
+    lines = (folder / "status").read_bytes().splitlines()
+    return dict(line.split(b":\t", 1) for line in lines if b":\t" in line)
+
+
+def _is_alive(process: Path, fields: Mapping[bytes, bytes]) -> bool:
+    """Say whether a process still does anything. One whose first thread has ended looks dead while others run."""
+    if fields[b"State"][:1] not in b"ZX":
+        return True
+    return any(_status(task)[b"State"][:1] not in b"ZX" for task in (process / "task").iterdir())
 
 
 def _foreign_units(

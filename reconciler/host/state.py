@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from reconciler.core import names
 from reconciler.core.records import (
     CutRecord,
     Identity,
@@ -67,7 +66,7 @@ class State:
         """Return everything on record of people. Raises `ScanFailed` or PermissionError."""
         return Records(
             cuts=_each(self._cuts, cut_record_from),
-            tombstones=_each(self._tombstones, tombstone_from),
+            tombstones={name: _named(name, stone) for name, stone in _each(self._tombstones, tombstone_from).items()},
             identities=_one(self._identities, {}, _identities_from),
             retired=frozenset(int(name) for name in _names(self._retired) if name.isdigit()),
         )
@@ -123,6 +122,12 @@ class State:
         files.replace_file(path, json.dumps(document, sort_keys=True).encode() + b"\n", _MODE)
 
 
+def _named(name: str, stone: Tombstone) -> Tombstone:
+    if stone.name != name:
+        raise ScanFailed(f"the tombstone of {name} is of {stone.name}; look at it, then mend or remove it")
+    return stone
+
+
 def _with_done(record: CutRecord, step: Step) -> CutRecord:
     return replace(record, done=tuple(sorted({*record.done, step})))
 
@@ -133,12 +138,13 @@ def _identities_from(document: Mapping[str, Any]) -> dict[str, Identity]:
 
 def _each(folder: Path, read: Callable[[Mapping[str, Any]], _T]) -> dict[str, _T]:
     """Return the records of a folder by the name of the person."""
-    return {name: _one(folder / name, None, read) for name in _names(folder) if names.OS_USER.accepts(name)}
+    return {name: _one(folder / name, None, read) for name in _names(folder)}
 
 
 def _names(folder: Path) -> list[str]:
+    """Return the names of the records in a folder; those of temporary files begin with a dot."""
     try:
-        return sorted(path.name for path in folder.iterdir())
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return []
 
@@ -152,5 +158,5 @@ def _one(path: Path, missing: Mapping[str, Any] | None, read: Callable[[Mapping[
         return read(json.loads(data or b""))
     except PermissionError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then mend or remove it") from error

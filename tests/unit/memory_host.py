@@ -166,7 +166,11 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
                 intent_gids=_without(seen.intent_gids, action.user),
                 skel_gaps=_without(seen.skel_gaps, action.user),
             )
-        case RecordCut() | SetCutReason() | ForgetCut() | RunHook() | RecordIdentities():
+        case ForgetCut():
+            # What is held still is set aside, where no look finds it.
+            left = replace(_presence(seen, action.user), held_crontab=False, held_at_jobs=(), late_at_jobs=())
+            return replace(_with_presence(seen, action.user, left), records=_records_after(seen, action))
+        case RecordCut() | SetCutReason() | RunHook() | RecordIdentities():
             return replace(seen, records=_records_after(seen, action))
         case LockAccount():
             return _locked(seen, action.user)

@@ -93,11 +93,11 @@ def check_nothing_is_lost(before: Observed, seen: Observed) -> None:
 
 
 def returned(seen: Observed, names: Collection[str]) -> Observed:
-    """Return a look without what does not come back: sessions, processes and transient units of these people."""
+    """Return a look without what does not come back: sessions, processes, transient units, jobs that came due."""
     presence = {}
     for name, had in seen.presence.items():
         fixed = tuple(unit for unit in had.units if not unit.transient)
-        gone = replace(had, processes=(), slice_active=had.lingering, units=fixed)
+        gone = replace(had, processes=(), slice_active=had.lingering, units=fixed, late_at_jobs=())
         presence[name] = gone if name in names else had
     order = sorted(seen.listeners, key=lambda found: (found.port, found.unit or ""))
     units = replace(seen.units, states=dict(sorted((seen.units.states or {}).items())))

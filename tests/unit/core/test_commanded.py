@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from reconciler.core.actions import Action, Phase, SetCutReason, WriteOutput
-from reconciler.core.outputs import parse
+from reconciler.core.actions import Action, Phase, RecordCut, RecordIdentities, SetCutReason, WriteOutput
+from reconciler.core.outputs import Route, parse, render
 from reconciler.core.plan import Plan, only
 from reconciler.core.plan_cuts import commanded
+from reconciler.core.records import Identity
 from reconciler.core.site import OutputKind
 from tests.unit.facts import Machine, bare, desired, person, told
 
@@ -64,8 +67,19 @@ def test_somebody_on_the_roster_is_cut_off_by_command() -> None:
 
 
 def test_what_they_are_called_elsewhere_is_taken_from_the_roster() -> None:
-    plan = machine().on_record(identities={}).plan(ALICE, BOB, CAROL, cut=["bob"])
+    old = machine().on_record(identities={"bob": Identity("old", "old")})
+    plan = old.plan(ALICE, BOB, CAROL, cut=["bob"])
     assert any("k8s bob, authentik bob.x" in line for line in told(plan, "bob"))
+    (record,) = [action.record for action in plan.actions if isinstance(action, RecordCut)]
+    assert record.identity == Identity("bob.x", "bob")
+    (names,) = [dict(action.identities) for action in plan.actions if isinstance(action, RecordIdentities)]
+    assert names["bob"] == Identity("bob.x", "bob")
+
+
+def test_what_they_were_called_is_known_to_a_command_that_reads_no_roster() -> None:
+    plan = only(machine().plan(cut=["bob"]), "bob")
+    (record,) = [action.record for action in plan.actions if isinstance(action, RecordCut)]
+    assert record.identity == Identity("bob.x", "bob")
 
 
 def test_a_cut_by_command_stays_while_they_are_on_the_roster() -> None:
@@ -147,6 +161,16 @@ def test_commands_are_the_recorded_and_the_new_ones(cut: list[str], uncut: list[
     assert commanded(desired(ALICE, cut=cut, uncut=uncut), seen) == expected
 
 
+def test_a_command_about_another_account_of_the_name_says_nothing_of_this_one() -> None:
+    found = cut_bob(by_command=True)
+    accounts = found.observed.accounts
+    other = found.having(accounts={**accounts, "bob": replace(accounts["bob"], uid=1500)})
+    assert commanded(desired(ALICE, BOB), other.observed) == frozenset()
+    assert commanded(desired(ALICE, BOB, cut=["bob"]), other.observed) == {"bob"}
+    gone = found.having(accounts={name: account for name, account in accounts.items() if name != "bob"})
+    assert commanded(desired(ALICE, BOB), gone.observed) == frozenset()
+
+
 # --- only one person ---
 
 
@@ -178,14 +202,9 @@ def test_lines_of_others_stay_in_their_order_and_with_what_they_say() -> None:
 
 
 def test_a_map_that_does_not_name_the_person_is_not_touched() -> None:
-    texts = {TTYD: "alice.x=alice\ncarol.x=carol\n", ADMINS: "alice\n"}
-    found = machine()
-    for kind, text in texts.items():
-        found = found.output(kind, text)
-    plan = only(found.plan(ALICE, person("erin"), cut=["bob"]), "bob")
-    for kind, text in texts.items():
-        for write in writes(plan, kind):
-            assert users(write.text, kind) == users(text, kind)
+    text = render(TTYD, [Route("alice.old", "alice", 3773), Route("gone.x", "gone", None)])
+    plan = only(machine().output(TTYD, text).plan(ALICE, person("erin"), cut=["bob"]), "bob")
+    assert writes(plan) == []
 
 
 def test_the_end_of_a_cut_adds_only_the_line_of_the_person() -> None:
@@ -202,8 +221,13 @@ def test_the_end_of_a_cut_adds_only_the_line_of_the_person() -> None:
 
 def test_what_stands_in_the_way_for_the_whole_machine_is_told_and_other_peoples_findings_are_not() -> None:
     found = machine().account("erin", 1004, managed=False).output(DISPATCH, "{")
-    plan = only(found.having(shell_exists=False).plan(ALICE, person("erin"), person("new"), cut=["bob"]), "bob")
-    assert [line[: len("conflict: /etc/t3")] for line in told(plan)[-1:]] == ["conflict: /etc/t3"]
+    groups = {name: group for name, group in found.observed.groups.items() if name != "docker"}
+    whole = found.having(groups=groups).plan(ALICE, person("erin"), person("new"), cut=["bob"])
+    assert any(line.startswith("warning: group docker does not exist") for line in told(whole))
+    plan = only(whole, "bob")
+    assert [line.partition(" is not")[0] for line in told(plan) if not line.startswith(("+", "-", "~"))] == [
+        "conflict: /etc/t3-serve/dispatch.json"
+    ]
     assert {found.user for found in plan.findings} == {"bob", None}
 
 

@@ -303,8 +303,14 @@ def test_where_no_administrator_can_log_in_as_it_is_a_cut_is_not_held_for_that()
     assert not held_as_last(found)
 
 
-def test_an_administrator_who_is_cut_off_already_is_not_the_last() -> None:
-    plan = with_admins().cut("boss", by_command=True).plan(person("user"))
+def test_the_last_administrator_is_held_also_where_nobody_else_works() -> None:
+    plan = guard(bare().account("boss", 1001, *ADMIN_GROUPS).plan(cut=["boss"]), Guards(), 1)
+    assert plan.held == ("boss",)
+
+
+@pytest.mark.parametrize("login", [CUT, OPEN])
+def test_an_administrator_who_is_cut_off_already_is_not_the_last(login: Login) -> None:
+    plan = with_admins().cut("boss", by_command=True).login("boss", login).plan(person("user"))
     assert plan.last_admins == ()
     assert not guard(plan, Guards()).held
 

@@ -304,6 +304,7 @@ def test_an_adopted_account_is_not_adopted_again() -> None:
         pytest.param(Home(HomeKind.SYMLINK, 1000, 0o777), "home /home/alice is a symbolic link", id="link"),
         pytest.param(Home(HomeKind.OTHER, 1000, 0o644), "home /home/alice is not a folder", id="file"),
         pytest.param(Home(HomeKind.NOWHERE), "is not there and cannot be made there", id="nowhere"),
+        pytest.param(Home(HomeKind.UNREADABLE), "home /home/alice cannot be looked at", id="unreadable"),
         pytest.param(Home(HomeKind.FOLDER, 0, 0o755), "belongs to root, not to alice", id="root's"),
         pytest.param(Home(HomeKind.FOLDER, 4711, 0o755), "belongs to 4711, not to alice", id="nobody's"),
     ],

@@ -427,14 +427,25 @@ def with_other_bob() -> Machine:
     return machine.having(accounts={**machine.observed.accounts, "bob": replace(account, uid=1500)})
 
 
-def test_a_record_of_another_account_is_a_conflict_is_kept_and_the_account_is_closed() -> None:
+def test_a_record_of_another_account_is_a_conflict_and_the_account_is_left_as_it_is() -> None:
     plan = with_other_bob().plan(ALICE)
-    assert findings(plan, "conflict")[0] == (
-        "is on record as cut off with uid 1001, but the account has uid 1500: it is another one."
-        " If the record is of no use any more: rosterd forget bob"
-    )
-    assert "record_cut" not in kinds(plan)
-    assert {"lock_account", "hold_jobs"} <= set(kinds(plan))
+    assert findings(plan, "conflict") == [
+        (
+            "is on record as cut off with uid 1001, but the account has uid 1500 and is another person's."
+            " If the record is of no use any more: rosterd forget bob"
+        )
+    ]
+    assert [action for action in plan.actions if action.user == "bob"] == []
+    assert plan.cuts == ()
+    assert "bob" in plan.present
+
+
+def test_an_account_without_a_shadow_line_gets_one_to_be_closed() -> None:
+    machine = with_bob()
+    shadow = {name: login for name, login in (machine.observed.shadow or {}).items() if name != "bob"}
+    plan = machine.having(shadow=shadow).plan(ALICE)
+    assert "complete_shadow" in kinds(plan)
+    assert "lock_account" not in kinds(plan)
 
 
 # --- what a cut does not reach ---

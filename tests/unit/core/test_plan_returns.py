@@ -97,9 +97,12 @@ def test_a_held_crontab_comes_back() -> None:
     assert returning(machine) == [ResumeJobs("bob", crontab=True, at_jobs=())]
 
 
-def test_a_held_crontab_stays_held_where_there_is_a_new_one() -> None:
+def test_a_held_crontab_is_set_aside_where_there_is_a_new_one_and_that_is_told() -> None:
     machine = opened().present("bob", held_crontab=True, crontab=True)
-    assert returning(machine) == [FORGET]
+    assert returning(machine) == [replace(FORGET, crontab=True)]
+    assert told(machine.plan(BOB), "bob") == [
+        "~ cut off: yes → no (the held crontab is set aside, there is a newer one)"
+    ]
     jobs = machine.present("bob", held_at_jobs=(SOON,))
     assert returning(jobs) == [ResumeJobs("bob", crontab=False, at_jobs=(SOON,))]
 

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.core.actions import RecordIdentities, RunHook
 from reconciler.core.plan import Plan
-from reconciler.core.records import CutRecord, Identity, Step
+from reconciler.core.records import CutRecord, Identity, Records, Step
 from reconciler.core.roster import User
 from reconciler.core.site import Hook, Site
 from tests.unit.facts import NOW, Machine, bare, identity, person, told
@@ -50,7 +50,7 @@ def test_a_step_without_a_hook_is_pending_in_these_words() -> None:
 
 
 def test_somebody_whose_names_are_not_known_is_told_without_them() -> None:
-    plan = machine().on_record(identities={}).having(records=None).having(records=bare().observed.records).plan(ALICE)
+    plan = machine().having(records=Records()).plan(ALICE)
     assert pending(plan)[0].startswith("remove_from_t3_group: no hook is set for it; take it by hand")
 
 
@@ -186,5 +186,6 @@ def test_the_names_of_somebody_who_was_never_here_are_forgotten() -> None:
 
 
 def test_the_names_are_sorted() -> None:
-    (record,) = [action for action in bare().plan(BOB, ALICE).actions if isinstance(action, RecordIdentities)]
-    assert [name for name, _ in record.identities] == ["alice", "bob"]
+    found = machine().account("aaron", 1002).known("aaron")
+    (record,) = [action for action in found.plan(person("zoe"), ALICE).actions if isinstance(action, RecordIdentities)]
+    assert [name for name, _ in record.identities] == ["aaron", "alice", "bob", "zoe"]

@@ -83,9 +83,9 @@ def test_for_somebody_deleted_nothing_is_done_and_the_others_go_on() -> None:
 
 def test_an_account_of_a_name_that_is_half_deleted_is_refused() -> None:
     plan = bare().account("gone", 1000).buried("gone", 1000, complete=False).plan(person("gone"))
-    assert told(plan, "gone")[0] == (
+    assert [line for line in told(plan, "gone") if not line.startswith("pending")] == [
         "conflict: is half deleted or half restored; to finish: rosterd destroy gone, or rosterd restore gone"
-    )
+    ]
     assert not [action for action in plan.actions if action.user == "gone"]
 
 

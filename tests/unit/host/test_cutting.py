@@ -14,7 +14,7 @@ from reconciler.core.records import Step
 from reconciler.errors import StepFailed
 from reconciler.host import cutting
 from reconciler.host.bus import Job, Systemd
-from reconciler.host.process import Finished, RunAs
+from reconciler.host.process import Finished
 from tests.unit.facts import at_job, process
 
 JOBS = (at_job(1, 1), at_job(2, 2))
@@ -161,13 +161,13 @@ def test_those_that_cannot_be_killed_are_told() -> None:
 
 
 class Killer:
-    """Stands in for the child that kills: notes as whom, and says what is left at each look."""
+    """Stands in for the child that kills: notes with whose id, and says what is left at each look."""
 
     def __init__(self, *looks: list[Process]) -> None:
         """Find these at the looks, the last one again and again."""
         self.looks = list(looks)
         self.spans: list[object] = []
-        self.killed: list[RunAs | None] = []
+        self.killed: list[int] = []
         self.code = ""
         self.now = 0.0
 
@@ -176,13 +176,13 @@ class Killer:
         self.spans.append(spans)
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
-    def run(self, argv: tuple[str, ...], *, timeout: float, run_as: RunAs | None = None) -> Finished:
+    def run(self, argv: tuple[str, ...], *, timeout: float) -> Finished:
         """Kill."""
         assert argv[:4] == (sys.executable, "-I", "-S", "-c")
         assert timeout > 0
         self.code = argv[4]
-        self.killed.append(run_as)
-        if run_as is not None and run_as.uid == 100_001:
+        self.killed.append(int(argv[5]))
+        if self.killed[-1] == 100_001:
             raise StepFailed("killed by those it was to kill")
         return Finished(argv, -9, "", "")
 
@@ -222,7 +222,7 @@ def end(*, slice_active: bool = False) -> EndProcesses:
 def test_processes_are_killed_as_each_of_their_users_until_none_is_left(killer: Install) -> None:
     found = killer([process(1, 1001), process(2, 100_000), process(3, 1001)], [process(4, 100_000)], [])
     cutting.end_processes(end(), systemd := Manager())
-    assert found.killed == [RunAs(uid, uid, "/") for uid in (1001, 100_000, 100_000)]
+    assert found.killed == [1001, 100_000, 100_000]
     assert found.spans == [SPANS] * 3
     assert "os.kill(-1, signal.SIGKILL)" in found.code
     assert systemd.calls == []
@@ -249,7 +249,7 @@ def test_a_killer_that_is_killed_is_followed_by_another(killer: Install) -> None
 def test_nothing_is_ever_killed_as_root(killer: Install) -> None:
     found = killer([Process(1, 0, "init"), process(2, 1001)], [])
     cutting.end_processes(end(), Manager())
-    assert found.killed == [RunAs(1001, 1001, "/")]
+    assert found.killed == [1001]
 
 
 def test_what_cannot_be_ended_is_told_within_a_bounded_time(killer: Install) -> None:
@@ -294,3 +294,16 @@ def test_a_hook_that_fails_is_told_by_its_own_name() -> None:
     assert "false" in str(caught.value)
     assert "no such grant" in str(caught.value)
     assert "systemd-run" not in str(caught.value)
+
+
+def test_a_hook_that_takes_too_long_is_told_as_that(killer: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = killer([])
+
+    def slowly(argv: tuple[str, ...], *, timeout: float) -> Finished:
+        assert timeout > 7
+        clock.now += 7
+        return Finished(argv, 1, "", "")
+
+    monkeypatch.setattr(cutting, "run", slowly)
+    with pytest.raises(StepFailed, match=r"^/bin/revoke did not end within 7 s and was ended$"):
+        cutting.run_hook(RunHook("bob", Step.REVOKE_CLUSTER_RBAC, ("/bin/revoke",), 7))

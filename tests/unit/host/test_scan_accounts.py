@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,25 @@ def test_a_home_is_looked_at_without_following_or_opening_it(tmp_path: Path) -> 
         "missing/below": HomeKind.NOWHERE,
     }
     assert homes["folder"] == Home(HomeKind.FOLDER, os.geteuid(), 0o700)
+
+
+def test_a_home_that_nobody_may_look_at_is_one_persons_trouble_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a file system of the person's own does, mounted there with FUSE: EACCES, and ENOTCONN when it has died."""
+    real = Path.lstat
+
+    def lstat(path: Path) -> os.stat_result:
+        if path == tmp_path / "mounted":
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    homes = scan.scan_homes({name: str(tmp_path / name) for name in ("mounted", "missing")})
+    assert {name: home.kind for name, home in homes.items()} == {
+        "mounted": HomeKind.UNREADABLE,
+        "missing": HomeKind.MISSING,
+    }
 
 
 def test_gaps_are_the_entries_of_the_skel_that_a_home_lacks_or_has_shorter(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from reconciler.host.scan_presence import Person
 from tests.unit.facts import MINUTE, NOW, at_job
 
 ME = os.getuid()
-BOB = Person("bob", ME, ((ME, ME), (100_000, 100_009)))
+"""Whose the files of these tests are."""
+HIS = 2001
+BOB = Person("bob", ME, ((HIS, HIS), (100_000, 100_009)))
 TEMPLATES = frozenset({"t3-serve@.service"})
 
 
@@ -157,14 +159,14 @@ def processes() -> list[tuple[int, int]]:
 @pytest.mark.parametrize(
     ("uid", "found"),
     [
-        pytest.param((ME, ME, ME, ME), ME, id="their own"),
-        pytest.param((ME, 0, 0, 0), ME, id="of a setuid program"),
-        pytest.param((0, 0, ME, 0), ME, id="that can become them again"),
+        pytest.param((HIS, HIS, HIS, HIS), HIS, id="their own"),
+        pytest.param((HIS, 0, 0, 0), HIS, id="of a setuid program"),
+        pytest.param((0, 0, HIS, 0), HIS, id="that can become them again"),
         pytest.param((100_000, 100_000, 100_000, 100_000), 100_000, id="under the first subordinate id"),
         pytest.param((100_009, 100_009, 100_009, 100_009), 100_009, id="under the last"),
         pytest.param((99_999, 99_999, 99_999, 99_999), None, id="below"),
         pytest.param((100_010, 100_010, 100_010, 100_010), None, id="above"),
-        pytest.param((4711, ME, 4711, ME), None, id="that only acts for them"),
+        pytest.param((4711, HIS, 4711, HIS), None, id="that only acts for them"),
     ],
 )
 def test_a_process_is(places: Places, uid: tuple[int, int, int, int], found: int | None) -> None:
@@ -174,26 +176,26 @@ def test_a_process_is(places: Places, uid: tuple[int, int, int, int], found: int
 
 @pytest.mark.parametrize("state", ["Z (zombie)", "X (dead)"])
 def test_a_dead_process_is_none(places: Places, state: str) -> None:
-    places.process(42, (ME, ME, ME, ME), state)
+    places.process(42, (HIS, HIS, HIS, HIS), state)
     assert processes() == []
 
 
 @pytest.mark.parametrize("state", ["R (running)", "D (disk sleep)", "T (stopped)", "t (tracing stop)", "I (idle)"])
 def test_a_process_in_any_other_state_is_one(places: Places, state: str) -> None:
-    places.process(42, (ME, ME, ME, ME), state)
-    assert processes() == [(42, ME)]
+    places.process(42, (HIS, HIS, HIS, HIS), state)
+    assert processes() == [(42, HIS)]
 
 
 def test_processes_come_in_the_order_of_their_numbers_with_their_names(places: Places) -> None:
-    places.process(100, (ME, ME, ME, ME), name="b\\n ad\udcff")
-    places.process(9, (ME, ME, ME, ME), name="a: b\tc")
-    places.process("self", (ME, ME, ME, ME))
+    places.process(100, (HIS, HIS, HIS, HIS), name="b\\n ad\udcff")
+    places.process(9, (HIS, HIS, HIS, HIS), name="a: b\tc")
+    places.process("self", (HIS, HIS, HIS, HIS))
     (places.proc / "7").mkdir()  # has ended
-    assert look().processes == (Process(9, ME, "a: b\tc"), Process(100, ME, "b\\n ad\ufffd"))
+    assert look().processes == (Process(9, HIS, "a: b\tc"), Process(100, HIS, "b\\n ad\ufffd"))
 
 
 def test_each_person_has_their_own_processes(places: Places) -> None:
-    places.process(1, (ME, ME, ME, ME))
+    places.process(1, (HIS, HIS, HIS, HIS))
     places.process(2, (4711, 4711, 4711, 4711))
     eve = Person("eve", 4711, ((4711, 4711),))
     found, _ = scan.scan_presence([BOB, eve], Manager(), TEMPLATES, NOW)
@@ -288,6 +290,6 @@ def test_containers_that_run_are_named() -> None:
 
 def test_where_systemd_does_not_answer_the_rest_is_seen(places: Places) -> None:
     (places.crontabs / "bob").touch()
-    places.process(42, (ME, ME, ME, ME))
+    places.process(42, (HIS, HIS, HIS, HIS))
     found = look(Dead())
-    assert found == Presence(crontab=True, processes=(Process(42, ME, "bash"),))
+    assert found == Presence(crontab=True, processes=(Process(42, HIS, "bash"),))
