@@ -1,6 +1,6 @@
 """Runs in a machine, as root: carries out plans for real, and says where the host in memory thinks otherwise.
 
-    python3 -m tests.machine.compare_fake ROSTER SITE
+    python3 -m tests.machine.compare_fake ROSTER SITE [cut|uncut NAME]
 
 Each action of a plan is applied alone. What a look finds afterwards is compared with what the fake makes of the look
 before. Prints one JSON object: `kinds`, how often each kind of action was compared, and `differences`, as text.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.core.actions import Action
 from reconciler.core.desired import Desired, desire
-from reconciler.core.observed import Observed
+from reconciler.core.observed import Observed, Presence, Process
 from reconciler.core.outcome import Executor, Outcome, Status
 from reconciler.core.plan import make_plan
 from reconciler.core.roster import parse_roster
@@ -35,16 +35,32 @@ def comparable(seen: Observed) -> Observed:
     - units that are loaded but inactive: systemd keeps them for a moment, or for what refers to them
     - the order of subordinate ranges, which the tools sort
     - sockets that are no service's, as those of sshd
+    - the clock
+    - what is running of people who are not on record as cut off: a look leaves them out
+    - foreign units that are loaded but inactive, likewise
+    - which processes somebody has, if they have any, and of whoever lingers that too: their manager takes its time
     - an env file that by its name could be one of another service and another person: playwright-bob's of t3
     """
     states = {name: state for name, state in (seen.units.states or {}).items() if state.active != "inactive"}
+    cuts = seen.records.cuts if seen.records else {}
     return replace(
         seen,
+        now=0,
+        presence={name: _comparable_presence(found) for name, found in seen.presence.items() if name in cuts},
         units=replace(seen.units, states=states),
         subuids=tuple(sorted(seen.subuids or (), key=lambda span: span.first)),
         subgids=tuple(sorted(seen.subgids or (), key=lambda span: span.first)),
         env_files={key: file for key, file in (seen.env_files or {}).items() if not key[1].startswith("playwright-")},
         listeners=tuple(sorted((found for found in seen.listeners if found.unit), key=lambda found: found.port)),
+    )
+
+
+def _comparable_presence(found: Presence) -> Presence:
+    return replace(
+        found,
+        units=tuple(unit for unit in found.units if unit.active),
+        slice_active=found.slice_active and not found.lingering,
+        processes=tuple(Process(0, 0, "") for _ in found.processes[: not found.lingering]),
     )
 
 
@@ -80,10 +96,12 @@ def _outcome_differences(real: Outcome, fake: Outcome) -> Iterator[str]:
         sys.stderr.write(f"{real.action.describe()}: really {real.why}, in memory {fake.why}\n")
 
 
-def main(roster_path: str, site_path: str) -> None:
+def main(roster_path: str, site_path: str, command: str = "", person: str = "") -> None:
     """Go on from plan to plan until one asks for nothing that was not tried."""
     site = parse_site(site_path, Path(site_path).read_bytes())
-    desired = desire(parse_roster(roster_path, Path(roster_path).read_bytes(), site, ()), site)
+    roster = parse_roster(roster_path, Path(roster_path).read_bytes(), site, ())
+    cut, uncut = ([person] if command == asked else [] for asked in ("cut", "uncut"))
+    desired = desire(roster, site, cut=cut, uncut=uncut)
     tried: list[Action] = []
     found: list[str] = []
     scanner, executor = this_machine()
@@ -100,4 +118,4 @@ def main(roster_path: str, site_path: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(*sys.argv[1:])

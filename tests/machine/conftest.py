@@ -16,6 +16,18 @@ SOURCES = ("packaging", "units", "reconciler", "pyproject.toml", "README.md", "L
 NOT_SOURCES = frozenset({"build-deb", "dev-setup"})
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marks known that only tests in machines have."""
+    config.addinivalue_line("markers", "waits: lets time pass, so comes after the other tests of its file")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that wait at the end of their file, whatever the order of the others: meanwhile, time passes."""
+    files = [item.path for item in items]
+    items.sort(key=lambda item: (files.index(item.path), item.get_closest_marker("waits") is not None))
+
+
 @pytest.fixture
 def release() -> str:
     """Return the name of the Debian release that the machine runs."""

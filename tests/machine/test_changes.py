@@ -13,6 +13,7 @@ from tests.machine.workstation import (
     answer_at,
     dispatch,
     everything,
+    groups_of,
     is_enabled,
     is_up,
     main_pid,
@@ -111,6 +112,25 @@ def test_who_is_parked_or_switched_off_keeps_all_but_what_runs_and_gets_it_back(
     assert [machine.read(path) for path in MAPS] == maps
 
 
+@pytest.mark.parametrize("change", [{"parked": True}, {"services": {"t3": False}}], ids=["parked", "switched-off"])
+def test_who_is_parked_or_switched_off_leaves_no_failed_unit_behind(machine: Machine, change: dict[str, Any]) -> None:
+    run_with(machine, {"alice": {}, "bob": {}})
+    dropin = "/etc/systemd/system/t3-serve@alice.service.d/broken.conf"
+    machine.write(dropin, "[Service]\nExecStart=\nExecStart=/usr/bin/false\nRestart=no\n")
+    machine.sh("systemctl daemon-reload; systemctl restart t3-serve@alice.service || :")
+    assert machine.run("systemctl", "is-failed", "t3-serve@alice.service").out == "failed\n"
+
+    write_roster(machine, {"alice": change, "bob": {}})
+    assert "t3-serve@alice.service: enabled, failed → disabled, stopped" in machine.run("rosterd", "--dry-run").out
+    reconcile(machine)
+    assert "t3-serve@alice.service" not in machine.run("systemctl", "--failed", "--no-legend", "--plain").out
+    assert machine.read("/etc/t3-serve/alice.env") == "T3_PORT=3773\n"
+
+    machine.sh('rm "$1"; systemctl daemon-reload', dropin)
+    run_with(machine, {"alice": {}, "bob": {}})
+    assert is_whole(machine, "alice", 3773)
+
+
 def test_one_service_switched_off_leaves_the_other_running(machine: Machine) -> None:
     run_with(machine, {"alice": {}})
     t3 = main_pid(machine, "t3-serve@alice.service")
@@ -132,9 +152,7 @@ def test_who_leaves_is_cut_off_and_gets_all_of_it_back(machine: Machine) -> None
     run_with(machine, {"alice": {"tier": "admin"}, "carol": {}})
     assert is_halted(machine, "bob")
     assert "bob" not in "".join(machine.read(path) for path in MAPS)
-    assert [line for line in account_lines(machine, "bob").splitlines() if "rosterd:" not in line] == [
-        line for line in bob.splitlines() if "rosterd:" not in line
-    ]
+    assert groups_of(machine, "bob") == {"bob", "rosterd"}
     assert machine.read("/home/bob/work") == "in progress"
     assert machine.read("/etc/t3-serve/bob.env") == "T3_PORT=3774\n"
     assert is_whole(machine, "alice", 3773)
@@ -151,9 +169,15 @@ def test_who_leaves_is_cut_off_and_gets_all_of_it_back(machine: Machine) -> None
     run_with(machine, {"alice": {"tier": "admin"}, "bob": {}, "dora": {}})
     assert is_halted(machine, "carol")
     assert is_whole(machine, "bob", 3774)
+    assert without_members(account_lines(machine, "bob")) == without_members(bob)
     assert answer_at(machine, 8932) == "bob"
     assert map_lines(machine) == ["alice.id=alice", "bob.id=bob", "dora.id=dora"]
     assert map_lines(machine, "/etc/ttyd-admins") == ["alice"]
+
+
+def without_members(lines: str) -> list[str]:
+    """Return the lines of account files without those of the group that everybody is in."""
+    return [line for line in lines.splitlines() if "rosterd:" not in line]
 
 
 def test_a_roster_with_nobody_in_it_cuts_nobody_off(machine: Machine) -> None:

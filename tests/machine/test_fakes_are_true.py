@@ -24,7 +24,8 @@ PEOPLE = {
     "fay": {},
 }
 
-CHANGED = {"ben": {"tier": "power-user", "parked": True}, "cleo": {}, "eve": {"services": {"t3": False}}}
+CHANGED = {**PEOPLE, "ben": {"tier": "power-user", "parked": True}, "cleo": {}, "eve": {"services": {"t3": False}}}
+WITH_GUS = {**PEOPLE, "gus": {"tier": "power-user"}}
 
 # Leaves work for every action that a first run does not need.
 DAMAGE = """
@@ -49,13 +50,27 @@ until systemctl is-failed --quiet t3-serve@ben; do sleep 0.05; done
 rm /etc/ttyd-admins
 """
 
+# What gus has when he leaves; $1 is his uid.
+AT_WORK = """
+printf '[Service]\\nUser=gus\\nExecStart=/usr/bin/sleep 80009\\n[Install]\\nWantedBy=multi-user.target\\n' \\
+    >/etc/systemd/system/errand.service
+systemctl enable --quiet --now errand.service
+echo '* * 1 1 * true' | crontab -u gus -
+runuser -u gus -- sh -c 'cd /; echo true | at -M now + 3 days' 2>/dev/null
+usermod --password hash gus
+loginctl enable-linger gus
+until [ -S "/run/user/$1/bus" ]; do sleep 0.02; done
+runuser -u gus -- setsid -f sleep 80005 >/dev/null 2>&1
+"""
+HOOK = "settle: 0\nhooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
+
 ALL_KINDS = {action.kind for action in get_args(Action)}
 
 
-def compared(machine: Machine) -> Counter[str]:
+def compared(machine: Machine, *command: str) -> Counter[str]:
     """Bring the machine to what the roster says, action by action, each like the fake's; count the kinds."""
     result = machine.run(
-        *("python3", "-m", "tests.machine.compare_fake", ROSTER, SITE),
+        *("python3", "-m", "tests.machine.compare_fake", ROSTER, SITE, *command),
         env={"PYTHONPATH": "/src", "PYTHONDONTWRITEBYTECODE": "1"},
     )
     found = json.loads(result.out)
@@ -73,13 +88,21 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, PEOPLE)
         kinds = compared(machine)
         machine.sh(DAMAGE)
-        write_roster(
-            machine,
-            {**PEOPLE, "ben": {"tier": "power-user", "parked": True}, "cleo": {}, "eve": {"services": {"t3": False}}},
-        )
+        write_roster(machine, CHANGED)
         kinds += compared(machine)
-        assert set(kinds) == ALL_KINDS
         run(machine)
+
+        write_roster(machine, WITH_GUS)
+        run(machine)
+        machine.sh(AT_WORK, machine.run("id", "-u", "gus").out.strip())
+        machine.write(SITE, HOOK)
+        write_roster(machine, PEOPLE)
+        kinds += compared(machine)
+        kinds += compared(machine, "cut", "gus")
+        write_roster(machine, WITH_GUS)
+        kinds += compared(machine, "uncut", "gus")
+        run(machine)
+        assert set(kinds) == ALL_KINDS
 
 
 # --- env files ---

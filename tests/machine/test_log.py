@@ -23,7 +23,10 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Logged:
-    """A machine after two runs of the service, in which una is refused and carol's server does not start."""
+    """A machine after two runs of the service, in which una is refused and carol's server does not start.
+
+    Tests make further ones by hand.
+    """
 
     machine: Machine
     una_before: str
@@ -33,11 +36,11 @@ class Logged:
         return self.machine.journal("SYSLOG_IDENTIFIER=rosterd", *matches)
 
     def runs(self) -> list[list[Entry]]:
-        """Return the entries by run, the first run first."""
+        """Return the entries of the first two runs, those of the service."""
         found: dict[str, list[Entry]] = defaultdict(list)
         for entry in self.entries():
             found[entry["RUN_ID"]].append(entry)
-        return list(found.values())
+        return list(found.values())[:2]
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +172,14 @@ def test_in_a_pipe_there_is_no_colour_and_one_line_for_each_entry(logged: Logged
     assert ESCAPE not in result.out + result.err
     for line in result.err.splitlines():
         assert re.match(r"\d\d:\d\d:\d\d (info|warning|error) +\S", line), line
+
+
+def test_a_run_by_hand_is_in_the_journal_as_well(logged: Logged) -> None:
+    run = json.loads(reconcile(logged.machine, "--json", code=3).out)["run"]["id"]
+    entries = logged.entries(f"RUN_ID={run}")
+    assert logged.entries("--unit=rosterd.service", f"RUN_ID={run}") == entries
+    assert {"action_failed", "conflict", "run_finished"} <= {entry["ROSTERD_EVENT"] for entry in entries}
+    assert logged.entries("OS_USER=una", f"RUN_ID={run}") != []
 
 
 def test_a_run_as_json_tells_all_of_it_and_nothing_else_on_stdout(logged: Logged) -> None:

@@ -67,6 +67,7 @@ BUS_METHODS_THAT_READ = {
     "GetNameOwner",
     "StartServiceByName",
     "ListUnitsByPatterns",
+    "Get",
 }
 
 

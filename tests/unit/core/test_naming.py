@@ -8,8 +8,9 @@ import pytest
 
 from reconciler.core.naming import check_cut, check_done, check_uncut
 from reconciler.core.observed import Observed
+from reconciler.core.records import CutRecord
 from reconciler.errors import ScanFailed, UnknownName
-from tests.unit.facts import Machine, bare
+from tests.unit.facts import NOW, Machine, bare
 
 
 def machine() -> Machine:
@@ -24,6 +25,8 @@ def machine() -> Machine:
         .account("told", 1003)
         .cut("told", by_command=True)
         .buried("dead", 1004)
+        .account("other", 1007)
+        .on_record(cuts={"other": CutRecord(1006, 1006, NOW, by_command=True)})
     )
 
 
@@ -70,6 +73,14 @@ def test_a_command_can_mean(check: Check, name: str) -> None:
             check_uncut,
             "off",
             "'off' is cut off because they are not on the roster; put them back there to let them in",
+        ),
+        (
+            check_uncut,
+            "other",
+            (
+                "'other' is on record as cut off with uid 1006, but the account has uid 1007 and is another"
+                " person's. If the record is of no use any more: rosterd forget other"
+            ),
         ),
         (check_done, "here", "'here' is neither cut off nor deleted, so nothing is pending for them"),
     ],

@@ -14,6 +14,7 @@ from reconciler.core.actions import (
     LockAccount,
     RecordCut,
     SetLinger,
+    WriteOutput,
 )
 from reconciler.core.observed import Account, ForeignUnit, Login, SubidRange
 from reconciler.core.plan import Plan
@@ -190,12 +191,11 @@ def test_the_gid_of_the_account_goes_on_record() -> None:
     assert record(plan).gid == 27
 
 
-def test_an_account_without_a_shadow_line_is_recorded_as_locked_and_not_locked() -> None:
+def test_an_account_without_a_shadow_line_is_recorded_as_locked() -> None:
     machine = with_bob()
     shadow = {name: login for name, login in (machine.observed.shadow or {}).items() if name != "bob"}
     plan = machine.having(shadow=shadow).plan(ALICE)
     assert record(plan).locked
-    assert "lock_account" not in kinds(plan)
     assert "end_processes" in kinds(plan)
 
 
@@ -438,6 +438,20 @@ def test_a_record_of_another_account_is_a_conflict_and_the_account_is_left_as_it
     assert [action for action in plan.actions if action.user == "bob"] == []
     assert plan.cuts == ()
     assert "bob" in plan.present
+    texts = [action.text for action in plan.actions if isinstance(action, WriteOutput) and action.output is TTYD]
+    assert all("bob.x=bob" in text for text in texts)
+
+
+@pytest.mark.parametrize("by_command", [True, False])
+def test_not_even_a_command_cuts_off_whom_no_record_could_bring_back(by_command: bool) -> None:  # noqa: FBT001 (two cases of one thing)
+    machine = with_other_bob()
+    machine = machine.on_record(cuts={"bob": CutRecord(1001, 1001, NOW, by_command=by_command)})
+    assert of_bob(machine.plan(ALICE, cut=["bob"])) == []
+
+
+def test_an_administrator_whose_name_is_on_record_for_another_account_is_told_once() -> None:
+    plan = with_other_bob().member("bob", "code-shared", "docker", "sudo").plan(ALICE)
+    assert len(findings(plan, "conflict")) == 1
 
 
 def test_an_account_without_a_shadow_line_gets_one_to_be_closed() -> None:

@@ -137,6 +137,24 @@ def test_an_at_daemon_that_does_not_run_is_no_error(spool: Path) -> None:
     assert tree(spool) == BEFORE
 
 
+def test_what_is_held_still_is_set_aside_for_good(spool: Path) -> None:
+    for text in ("the first\n", "the second\n"):
+        (spool / "crontabs" / "bob").write_text(text)
+        cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+        cutting.set_held_aside("bob")
+    held = {path: text for path, text in tree(spool).items() if path.startswith("held")}
+    assert held == {"held/bob.1/crontab": "the first\n", "held/bob.2/crontab": "the second\n"}
+
+
+def test_where_nothing_is_held_any_more_nothing_is_left(spool: Path) -> None:
+    cutting.set_held_aside("bob")
+    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+    cutting.resume_jobs(ResumeJobs("bob", crontab=True, at_jobs=()), Manager())
+    cutting.set_held_aside("bob")
+    assert list((spool / "held").iterdir()) == []
+    assert (spool / "crontabs" / "bob").read_text() == "the first\n"
+
+
 # --- units ---
 
 

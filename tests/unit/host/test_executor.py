@@ -196,6 +196,12 @@ def test_a_unit_that_only_failed_is_cleared_and_disabled(tmp_path: Path) -> None
     assert systemd.calls == ["reset a", "disable a", "reload"]
 
 
+@pytest.fixture(autouse=True)
+def _no_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep off the spool of the machine that the tests run on."""
+    monkeypatch.setattr(cutting, "HELD_JOBS", tmp_path / "held")
+
+
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note the tools that are run instead of running them."""
@@ -258,6 +264,15 @@ def test_records_are_kept_changed_and_forgotten(tmp_path: Path) -> None:
     assert state.records() == Records(
         cuts={"bob": CutRecord(1001, 1001, 5, by_command=True)}, identities={"alice": identity("alice")}
     )
+
+
+def test_what_is_held_still_is_set_aside_before_the_record_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "held" / "bob").mkdir(parents=True)
+    (tmp_path / "held" / "bob" / "crontab").touch()
+    State(tmp_path).save_cut("bob", CUT)
+    carry_out(tmp_path, ForgetCut("bob"))
+    assert [path.name for path in (tmp_path / "held").iterdir()] == ["bob.1"]
+    assert State(tmp_path).records().cuts == {}
 
 
 def test_a_second_record_of_a_cut_fails(tmp_path: Path) -> None:

@@ -180,6 +180,20 @@ def test_a_dead_process_is_none(places: Places, state: str) -> None:
     assert processes() == []
 
 
+@pytest.mark.parametrize(("other", "dead"), [("S (sleeping)", False), ("Z (zombie)", True)])
+def test_a_process_whose_first_thread_has_ended_lives_as_long_as_another(
+    places: Places,
+    other: str,
+    dead: bool,  # noqa: FBT001 (a column of the table)
+) -> None:
+    places.process(42, (HIS, HIS, HIS, HIS), "Z (zombie)")
+    for number, state in ((42, "Z (zombie)"), (43, other)):
+        task = places.proc / "42" / "task" / str(number)
+        task.mkdir(parents=True)
+        (task / "status").write_text(f"Name:\tx\nState:\t{state}\n")
+    assert processes() == ([] if dead else [(42, HIS)])
+
+
 @pytest.mark.parametrize("state", ["R (running)", "D (disk sleep)", "T (stopped)", "t (tracing stop)", "I (idle)"])
 def test_a_process_in_any_other_state_is_one(places: Places, state: str) -> None:
     places.process(42, (HIS, HIS, HIS, HIS), state)

@@ -184,11 +184,11 @@ def test_identities_are_replaced_as_a_whole(tmp_path: Path) -> None:
     assert state.records().identities == {"bob": IDENTITY}
 
 
-DAMAGED = ["", "{", "[]", "[1]", "{}", '"bob"', "null", '{"uid": 1}', "\udcff"]
+DAMAGED = ["", "{", "[]", "[1]", "{}", '"bob"', "null", '{"uid": 1}', "\udcff", "[" * 100_000]
 
 
 @pytest.mark.parametrize("folder", ["cuts", "tombstones"])
-@pytest.mark.parametrize("text", DAMAGED)
+@pytest.mark.parametrize("text", DAMAGED, ids=lambda text: ascii(text[:20]))
 def test_a_damaged_record_is_an_error_and_not_passed_over(tmp_path: Path, folder: str, text: str) -> None:
     (tmp_path / folder).mkdir()
     path = tmp_path / folder / "bob"
@@ -205,7 +205,9 @@ def test_damaged_identities_are_an_error(tmp_path: Path, text: str) -> None:
         State(tmp_path).records()
 
 
-@pytest.mark.parametrize("change", [{"done": ["destroy"]}, {"locked": 1}, {"running": "x"}, {"uid": "x"}])
+@pytest.mark.parametrize(
+    "change", [{"done": ["destroy"]}, {"locked": 1}, {"running": "x"}, {"uid": "x"}, {"uid": float("inf")}]
+)
 def test_a_record_with_one_bad_value_is_damaged(tmp_path: Path, change: dict[str, object]) -> None:
     State(tmp_path).save_cut("bob", CUT)
     path = tmp_path / "cuts" / "bob"
@@ -242,3 +244,18 @@ def test_files_that_are_no_names_are_no_records_of_people(tmp_path: Path) -> Non
     (tmp_path / "cuts" / ".eve.rosterd-new").write_text("half a rec")
     (tmp_path / "retired" / ".1.rosterd-new").write_text("")
     assert state.records() == Records(cuts={"bob": CUT}, retired=frozenset({1010}))
+
+
+def test_a_tombstone_under_another_name_is_an_error(tmp_path: Path) -> None:
+    State(tmp_path).save_tombstone(STONE)
+    (tmp_path / "tombstones" / "bob").rename(tmp_path / "tombstones" / "eve")
+    with pytest.raises(ScanFailed, match="the tombstone of eve is of bob; look at it, then mend or remove it"):
+        State(tmp_path).records()
+
+
+@pytest.mark.parametrize("name", ["Bob", "bob.1", "-"])
+def test_a_file_of_no_persons_name_is_looked_at_and_not_passed_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "cuts").mkdir()
+    (tmp_path / "cuts" / name).write_text("")
+    with pytest.raises(ScanFailed):
+        State(tmp_path).records()

@@ -1,0 +1,465 @@
+"""People are deleted for good, and come back: nothing is lost, no id is given twice, nobody gets in meanwhile."""
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.machine.faults import breakable, run, write_roster
+from tests.machine.kill_points import points_in, sample
+from tests.machine.machine import Machine, Result
+from tests.machine.workstation import entry_of, groups_of, port_in
+
+PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "power-user"}, "bob": {"tier": "power-user"}}
+WITHOUT_ALICE = {"bob": PEOPLE["bob"]}
+PLACES = ("/home/alice", "/var/mail/alice", "/var/spool/cron/rosterd-held/alice")
+ENV_FILES = ("/etc/t3-serve/alice.env", "/etc/t3-serve/playwright-alice.env")
+TOMBSTONE = "/var/lib/rosterd/tombstones/alice"
+CYCLES = int(os.environ.get("ROSTERD_CYCLES", "20"))
+POINTS = 3
+NO_SERVICES = {"t3": False, "playwright": False}
+
+# What alice has: odd names, every kind of file, attributes, an ACL, a container's files.
+LIFE = r"""
+gpasswd --add alice docker >/dev/null
+usermod --comment 'Alice, Room 7' alice
+echo 'alice:correct-horse-47' | chpasswd
+chage --lastday 20000 --maxdays 365 alice
+echo 'TOKEN="two
+lines"' >>/etc/t3-serve/alice.env
+install -o alice -g mail -m 660 /dev/null /var/mail/alice
+echo 'From bob' >/var/mail/alice
+echo '0 5 * * * echo hello' | crontab -u alice -
+install -d -o alice -g alice /srv/shared
+install -o alice /dev/null /srv/shared/left
+runuser -u alice -- python3 -c '
+import os, socket, struct
+os.chdir("/home/alice")
+os.makedirs("work/deep"), os.mkdir("private", 0o700), os.mkdir("empty", 0o2755)
+open("work/file", "w").write("text\n")
+os.link("work/file", "work/second name")
+os.symlink("/etc/passwd", "link"), os.symlink("nowhere\xff", "dangling")
+open(b"caf\xe9\nnext line", "w").write("odd\n")
+open("-rf", "w").close(), open("star*back\\slash", "w").write("x")
+os.mkfifo("fifo")
+open("random", "wb").write(os.urandom(300000))
+os.chmod("random", 0o4750)
+with open("sparse", "wb") as file: file.truncate(5000000), file.seek(0, 2), file.write(b"end")
+os.setxattr("work/file", "user.note", b"a=b\n\xff\0")
+rights = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))
+acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in rights)
+os.setxattr("work/file", "system.posix_acl_access", acl), os.setxattr("work", "system.posix_acl_default", acl)
+socket.socket(socket.AF_UNIX).bind("socket")'
+install -o 100007 -g 100007 /dev/null /home/alice/work/of-a-container
+python3 -c 'import os; os.setxattr("/home/alice/work/file", "trusted.note", b"of root")'
+touch --date=2001-02-03T04:05:06.789 /home/alice/work/file /home/alice/work /home/alice
+"""
+
+# Deeper than the folders that a process may have open by itself.
+DEEP = r"""
+runuser -u alice -- python3 -c '
+import os
+os.chdir("/home/alice/work/deep")
+for _ in range(1500): os.mkdir("d"), os.chdir("d")
+open("bottom", "w").write("deep\n")'
+"""
+
+# Everything about each file that a listing, a hash or an attribute can tell.
+SNAPSHOT = r"""
+import hashlib, os, stat, sys
+def tell(path):
+    found = os.lstat(path)
+    if stat.S_ISSOCK(found.st_mode): return
+    content = os.readlink(path) if stat.S_ISLNK(found.st_mode) else ""
+    if stat.S_ISREG(found.st_mode): content = hashlib.sha256(open(path, "rb").read()).hexdigest()
+    names = [name for name in os.listxattr(path, follow_symlinks=False) if "overlay" not in name]
+    attributes = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)]
+    links = found.st_nlink if stat.S_ISREG(found.st_mode) else ""
+    size = found.st_size if stat.S_ISREG(found.st_mode) else ""
+    # rosterd writes env files itself, and has nothing to do with when that was.
+    when = "" if path.startswith("/etc/") else found.st_mtime_ns
+    print(ascii((path, oct(found.st_mode), found.st_uid, found.st_gid, size, links, when, content, attributes)))
+    if stat.S_ISDIR(found.st_mode):
+        for name in sorted(os.listdir(path)): tell(f"{path}/{name}")
+sys.setrecursionlimit(5000)
+for path in sys.argv[1:]:
+    if os.path.lexists(path): tell(path)
+"""
+
+# Runs a command whose process ends, as by SIGKILL, before its step number $1.
+DRIVER = """
+import os, signal, sys
+from reconciler.cli import main
+from reconciler.host.remover import Remover
+left = int(sys.argv[1])
+original = Remover.carry_out
+def counting(self, step):
+    global left
+    if left == 0: os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    original(self, step)
+Remover.carry_out = counting
+main(sys.argv[2:])
+"""
+
+
+@pytest.fixture
+def host() -> Iterator[Machine]:
+    """Boot a machine on which alice has a life of her own, and is cut off."""
+    with breakable() as machine:
+        machine.sh("useradd --create-home stranger")
+        write_roster(machine, PEOPLE)
+        run(machine)
+        machine.sh(LIFE)
+        run(machine, "cut", "alice")
+        write_roster(machine, WITHOUT_ALICE)
+        yield machine
+
+
+def snapshot(machine: Machine) -> list[str]:
+    """Return all that is of alice's: files, account, groups."""
+    files = machine.run("python3", "-c", SNAPSHOT, *PLACES, *ENV_FILES).out.splitlines()
+    lines = [" ".join(entry_of(machine, database, "alice")) for database in ("passwd", "shadow", "group", "gshadow")]
+    ids = machine.sh("grep --no-filename ^alice: /etc/subuid /etc/subgid || :").out.splitlines()
+    member = sorted(groups_of(machine, "alice")) if lines[0] else []
+    return [*files, *lines, *ids, *member]
+
+
+def destroy(machine: Machine, *arguments: str, code: int = 0) -> str:
+    return run(machine, "destroy", "alice", "--yes", "alice", *arguments, code=code).said
+
+
+def restore(machine: Machine, *, code: int = 0) -> str:
+    return run(machine, "restore", "alice", code=code).said
+
+
+def tombstone(machine: Machine) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(machine.read(TOMBSTONE))
+    return document
+
+
+def is_gone(machine: Machine) -> bool:
+    """Say whether nothing of alice is left but her tombstone and her archive."""
+    lines = "grep --word-regexp alice /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid"
+    left = machine.sh(f'ls -d "$@" 2>/dev/null || :; {lines} || :', *PLACES, *ENV_FILES).out
+    return not left and not leftovers(machine)
+
+
+def leftovers(machine: Machine) -> list[str]:
+    find = "find /home /etc /var -xdev -name '*rosterd-new*' 2>/dev/null || :"
+    return machine.sh(find).out.split()
+
+
+def is_closed(machine: Machine) -> bool:
+    """Say whether nobody can get in as alice: there is no shadow line, or it is expired and locked."""
+    shadow = entry_of(machine, "shadow", "alice")
+    return not shadow or (shadow[1].startswith("!") and shadow[7] == "1")
+
+
+def has_sound_archive(machine: Machine) -> bool:
+    """Say whether the archive on record is the one that was made, by sha256sum and tar themselves."""
+    stone = tombstone(machine)
+    digest = machine.run("sha256sum", stone["archive"]).out.split()[0]
+    machine.run("tar", "--list", "--gzip", f"--file={stone['archive']}")
+    return bool(digest == stone["digest"])
+
+
+def assert_nothing_lost(machine: Machine, before: list[str]) -> None:
+    """See that whatever is no longer there is in a sound archive on record, and nobody got in."""
+    assert is_closed(machine)
+    if not set(before) <= set(snapshot(machine)):
+        assert has_sound_archive(machine)
+
+
+# --- there and back ---
+
+
+def test_everything_of_a_person_goes_and_comes_back_as_it_was(host: Machine) -> None:
+    host.sh(DEEP)
+    before = snapshot(host)
+    ports = [port_in(host, ENV_FILES[0]), port_in(host, ENV_FILES[1], "PLAYWRIGHT_PORT")]
+    uid = int(entry_of(host, "passwd", "alice")[2])
+    assert len(before) > 1520
+
+    shown = run(host, "destroy", "alice", "--dry-run").said
+    assert snapshot(host) == before
+    assert "home /home/alice → deleted" in shown
+    assert "2 files of theirs elsewhere stay" in shown
+    assert "/srv/shared/left" in shown
+    assert "1 sockets are not archived: /home/alice/socket" in shown
+
+    said = host.sh("ulimit -Sn 256; rosterd destroy alice --yes alice 2>&1").out
+    assert is_gone(host)
+    stone = tombstone(host)
+    assert stone["archive"] in said
+    assert (stone["name"], stone["uid"], stone["gid"], stone["complete"]) == ("alice", uid, uid, True)
+    assert sorted(stone["ports"].values()) == sorted(ports)
+    assert has_sound_archive(host)
+    assert host.run("stat", "--format=%U:%G %a", stone["archive"]).out == "root:root 600\n"
+    assert "deleted already" in destroy(host)
+    told = host.journal("OS_USER=alice", "ROSTERD_ACTION=delete_home")
+    assert [entry["MESSAGE"] for entry in told] == ["alice: home /home/alice → deleted"]
+
+    write_roster(host, {**WITHOUT_ALICE, "carol": {"tier": "power-user"}})
+    run(host)
+    assert int(entry_of(host, "passwd", "carol")[2]) != uid
+    assert port_in(host, "/etc/t3-serve/carol.env") not in ports
+
+    # useradd gave her subordinate ids to carol; the next run has others for her.
+    assert "subordinate ids 165536-231071 are somebody else's now" in restore(host)
+    assert snapshot(host) == [line for line in before if not line.startswith("alice:165536")]
+    assert is_closed(host)
+    assert not host.exists(TOMBSTONE)
+    assert host.exists(stone["archive"])
+    assert not leftovers(host)
+
+    write_roster(host, PEOPLE)
+    run(host, "uncut", "alice")
+    run(host)
+    assert host.run("crontab", "-u", "alice", "-l").out == "0 5 * * * echo hello\n"
+    assert not entry_of(host, "shadow", "alice")[1].startswith("!")
+    assert port_in(host, ENV_FILES[0]) == ports[0]
+
+
+@pytest.mark.parametrize("release", ["trixie"])
+def test_on_the_next_debian_too(release: str) -> None:
+    with breakable(release) as machine:
+        write_roster(machine, PEOPLE)
+        run(machine)
+        machine.sh(LIFE)
+        run(machine, "cut", "alice")
+        write_roster(machine, WITHOUT_ALICE)
+        before = snapshot(machine)
+        destroy(machine)
+        assert is_gone(machine)
+        restore(machine)
+        assert snapshot(machine) == before
+
+
+# --- what is refused ---
+
+
+def refused(machine: Machine, code: int, told: str, *arguments: str) -> None:
+    """See that a command ends so, and that it says why."""
+    result = machine.run("rosterd", *arguments, check=False)
+    assert result.code == code, result
+    assert told in result.err, result
+
+
+def test_who_cannot_be_meant_or_may_not_be_deleted_is_refused_with_nothing_changed(host: Machine) -> None:
+    before = snapshot(host)
+    for name, told in (
+        ("nobody-here", "has no account"),
+        ("root", "account of the system"),
+        ("stranger", "not managed"),
+        ("bob", "is on the roster"),
+    ):
+        refused(host, 64, told, "destroy", name, "--yes", name)
+    refused(host, 64, "no terminal to ask on", "destroy", "alice")
+    refused(host, 64, "--yes names 'bob'", "destroy", "alice", "--yes", "bob")
+    refused(host, 64, "not on record as deleted", "restore", "alice")
+    refused(host, 64, "rosterd destroy alice", "forget", "alice", "--yes", "alice")
+    refused(host, 3, "others than root can write", "destroy", "alice", "--yes", "alice", "--archive-dir", "/tmp")
+    for spoil, mend, told in (
+        ("usermod --expiredate '' alice", "usermod --expiredate 1 alice", "Run: rosterd cut alice"),
+        ("mv /home/alice /home/a; ln -s a /home/alice", "rm /home/alice; mv /home/a /home/alice", "through a link"),
+        ("chown bob /home/alice", "chown alice /home/alice", "belongs to uid"),
+        ("chmod g+w /home; chgrp users /home", "chmod g-w /home; chgrp root /home", "others than root can change"),
+        ("usermod --home /home/alice/x stranger", "usermod --home /home/stranger stranger", "of stranger share files"),
+        ("gpasswd --add bob alice", "gpasswd --delete bob alice", "bob is in the group alice"),
+        ("mount -t tmpfs none /home/alice/empty", "umount /home/alice/empty", "umount /home/alice/empty"),
+        ("truncate -s 4E /home/alice/-rf", "truncate -s 0 /home/alice/-rf", "more than its file system holds"),
+    ):
+        host.sh(f"{spoil} >/dev/null")
+        result = host.run("rosterd", "destroy", "alice", "--yes", "alice", check=False)
+        host.sh(f"{mend} >/dev/null")
+        assert result.code == 3, result
+        assert told in result.err, result
+    host.sh("touch --date=2001-02-03T04:05:06.789 /home/alice")
+    after = snapshot(host)
+    assert [line for line in after if "-rf'" not in line] == [line for line in before if "-rf'" not in line]
+    assert not host.exists(TOMBSTONE)
+
+
+def test_a_full_disk_loses_nothing(host: Machine) -> None:
+    before = snapshot(host)
+    host.sh("mkdir -m 700 /mnt/small && mount -t tmpfs -o size=100k,mode=700 none /mnt/small")
+    assert "no space is left in /mnt/small" in destroy(host, "--archive-dir", "/mnt/small", code=3)
+    assert host.sh("ls -A /mnt/small").out == ""
+    assert snapshot(host) == before
+    assert not host.exists(TOMBSTONE)
+    host.sh("mount -o remount,size=10m /mnt/small")
+    destroy(host, "--archive-dir", "/mnt/small")
+    assert tombstone(host)["archive"].startswith("/mnt/small/alice-")
+
+
+def test_nobody_is_restored_from_another_archive_than_was_made(host: Machine) -> None:
+    before = snapshot(host)
+    destroy(host)
+    archive = tombstone(host)["archive"]
+    # gzip takes no notice of zeros at the end.
+    host.sh('cp -p "$1" /root/kept; head -c 512 /dev/zero >>"$1"', archive)
+    assert "is not the one that was made" in restore(host, code=3)
+    host.sh('printf x >>"$1"', archive)
+    assert f"the archive {archive} cannot be read" in restore(host, code=3)
+    host.run("rm", archive)
+    assert f"the archive {archive} is not there" in restore(host, code=3)
+    assert is_gone(host)
+    host.run("mv", "/root/kept", archive)
+    host.sh("useradd --uid $1 thief", str(tombstone(host)["uid"]))
+    assert "is thief's now" in restore(host, code=3)
+    host.run("userdel", "thief")
+    restore(host)
+    assert snapshot(host) == before
+
+
+def test_the_name_is_asked_for_on_a_terminal(host: Machine) -> None:
+    def typing(name: str) -> Result:
+        command = shlex.join(["script", "--quiet", "--return", "--command", "rosterd destroy alice", "/dev/null"])
+        return host.sh(f"(sleep 0.5; echo {name}; sleep 1) | {command}", check=False)
+
+    assert "the name was not typed; nothing was done" in typing("alicia").out
+    assert host.exists("/home/alice")
+    result = typing("alice")
+    assert "To go on, type the name:" in result.out
+    assert is_gone(host), result
+
+
+# --- killed ---
+
+
+def test_killed_before_any_step_the_next_command_finishes_and_nobody_gets_in(host: Machine) -> None:
+    before = snapshot(host)
+    host.write("/root/driver.py", DRIVER)
+    for number in range(20):
+        killed = host.run("python3", "/root/driver.py", str(number), "destroy", "alice", "--yes", "alice", check=False)
+        assert_nothing_lost(host, before)
+        if killed.code == 0:
+            break
+        assert killed.code in {-9, 137}, killed
+        if number % 4 == 0:  # a run in between has no part in it
+            run(host)
+            assert_nothing_lost(host, before)
+        destroy(host)
+        assert is_gone(host)
+        killed = host.run("python3", "/root/driver.py", str(number), "restore", "alice", check=False)
+        assert killed.code != 0 or number > 10, killed
+        assert_nothing_lost(host, before)
+        if killed.code != 0:
+            restore(host)
+        assert snapshot(host) == before
+        assert not leftovers(host)
+    else:
+        pytest.fail("it was killed twenty times")
+    assert is_gone(host)
+
+
+def test_half_deleted_either_way_is_open(host: Machine) -> None:
+    before = snapshot(host)
+    # The rm of the home deletes some of it, and then rosterd is killed.
+    half = "/usr/bin/find /home/alice/work -delete; kill -9 $PPID"
+    rm = f'#!/bin/sh\ncase "$*" in *" /home/alice") {half};; *) exec /usr/bin/rm "$@";; esac\n'
+    host.write("/usr/sbin/rm", rm, mode=0o755)
+    host.run("rosterd", "destroy", "alice", "--yes", "alice", check=False)
+    host.run("/usr/bin/rm", "/usr/sbin/rm")
+    assert not host.exists("/home/alice/work")
+    assert_nothing_lost(host, before)
+
+    host.sh("echo new >/home/alice/new")
+    assert "/home/alice/new is not in the archive" in destroy(host, code=3)
+    assert "/home/alice/new is not in the archive" in restore(host, code=3)
+    assert host.read("/home/alice/new") == "new\n"
+    host.run("rm", "/home/alice/new")
+    refused(host, 3, "half deleted", "forget", "alice", "--yes", "alice")
+
+    restore(host)
+    assert snapshot(host) == before
+    destroy(host)
+    assert is_gone(host)
+
+
+def test_killed_while_tar_works_leaves_nothing_beside_the_place(host: Machine) -> None:
+    before = snapshot(host)
+
+    def killed(*command: str) -> None:
+        host.write("/usr/sbin/tar", '#!/bin/sh\n/usr/bin/tar "$@"\nkill -9 $PPID\n', mode=0o755)
+        host.run("rosterd", *command, check=False)
+        host.run("rm", "/usr/sbin/tar")
+        assert leftovers(host)
+        assert_nothing_lost(host, before)
+
+    killed("destroy", "alice", "--yes", "alice")
+    assert snapshot(host) == before
+    destroy(host)
+    assert is_gone(host)
+    killed("restore", "alice")
+    destroy(host)
+    assert is_gone(host)
+    killed("restore", "alice")
+    restore(host)
+    assert snapshot(host) == before
+    assert not leftovers(host)
+
+
+@pytest.mark.parametrize("tool", ["userdel", "useradd"])
+def test_a_tool_killed_between_its_files_is_finished(host: Machine, tool: str) -> None:
+    before = snapshot(host)
+    # Before shadow is replaced, and before group is.
+    for number in (2, 3):
+        if tool == "useradd":
+            destroy(host)
+        inject = f"-e trace=rename -e inject=rename:signal=SIGKILL:when={number}"
+        host.sh(f"mv /usr/sbin/{tool} /usr/sbin/{tool}.real")
+        wrapper = f'#!/bin/sh\nexec strace -qq -o /dev/null {inject} /usr/sbin/{tool}.real "$@"\n'
+        host.write(f"/usr/sbin/{tool}", wrapper, mode=0o755)
+        (destroy if tool == "userdel" else restore)(host, code=3)
+        host.sh(f"mv /usr/sbin/{tool}.real /usr/sbin/{tool}")
+        assert_nothing_lost(host, before)
+        if tool == "userdel":
+            destroy(host)
+            assert is_gone(host)
+        restore(host)
+        assert snapshot(host) == before
+
+
+def test_killed_at_its_own_system_calls_nothing_is_lost(host: Machine) -> None:
+    before = snapshot(host)
+    commands: Mapping[str, tuple[str, ...]] = {
+        "destroy": ("rosterd", "destroy", "alice", "--yes", "alice"),
+        "restore": ("rosterd", "restore", "alice"),
+    }
+    traces = {}
+    for command, argv in commands.items():
+        host.run("strace", "-qq", "-o", f"/run/{command}", *argv)
+        traces[command] = sample(list(points_in(host.read(f"/run/{command}")))[5:], POINTS)
+    for points in zip(*traces.values(), strict=True):
+        for point, (command, argv) in zip(points, commands.items(), strict=True):
+            host.run("strace", "-qq", "-o", "/dev/null", *point.inject, *argv, check=False)
+            assert_nothing_lost(host, before)
+            host.run(*argv, check=command == "destroy")  # a restore that was killed at its end has nothing on record
+        assert snapshot(host) == before, points
+        assert not leftovers(host), points
+
+
+# --- ids ---
+
+
+def test_no_uid_is_ever_given_twice(host: Machine) -> None:
+    destroy(host)
+    run(host, "forget", "alice", "--yes", "alice")
+    assert not host.exists(TOMBSTONE)
+    given = [int(name) for name in host.sh("ls /var/lib/rosterd/retired").out.split()]
+    for number in range(CYCLES):
+        # Each run makes the next and cuts off the one before. Two names take turns, and become somebody new each time.
+        name, last = f"new{number % 2}", f"new{(number + 1) % 2}"
+        write_roster(host, {**WITHOUT_ALICE, name: {"tier": "power-user", "services": NO_SERVICES}})
+        run(host)
+        given.append(int(entry_of(host, "passwd", name)[2]))
+        if number:
+            run(host, "destroy", last, "--yes", last)
+            run(host, "forget", last, "--yes", last)
+    assert len(given) == CYCLES + 1
+    assert len(set(given)) == len(given)
