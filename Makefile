@@ -10,6 +10,8 @@ export ROSTERD_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/rosterd
 # Throwaway machines take root. What runs as root leaves nothing in the checkout, and uses the cache of who called it.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),sudo) env ROSTERD_CACHE='$(ROSTERD_CACHE)' PYTHONDONTWRITEBYTECODE=1
 PYTHON := .venv/bin/python
+# One process a core; the tests of a file share what they set up, and run in one of them.
+SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile
 
 .PHONY: help
 help: ## list the targets
@@ -42,13 +44,13 @@ check: ## linters, formatting, types, import contracts, shell scripts
 .PHONY: unit
 unit: ## unit and property tests
 	@packaging/dev-setup check
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest $(SIDE_BY_SIDE) tests/unit
 
 .PHONY: machine-test
 machine-test: deb ## tests on real systemd, in throwaway machines
 	@packaging/dev-setup machine
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
-	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider tests/machine
+	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) tests/machine
 
 # What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions.
 AT_FULL_SIZE := ROSTERD_ALL_POINTS=1 ROSTERD_CRON_MINUTES=5 ROSTERD_CYCLES=1000
