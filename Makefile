@@ -60,7 +60,8 @@ LONG_TESTS := leaving interrupted_cut interrupted_useradd destroy
 proof: deb ## the tests that only mean their number when they are long; an hour or so
 	@packaging/dev-setup machine
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
-	$(AS_ROOT) $(AT_FULL_SIZE) $(PYTHON) -m pytest -p no:cacheprovider $(LONG_TESTS:%=tests/machine/test_%.py)
+	$(AS_ROOT) $(AT_FULL_SIZE) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) --override-ini=timeout=7200 \
+		$(LONG_TESTS:%=tests/machine/test_%.py)
 
 .PHONY: deb
 deb: ## build dist/rosterd_*.deb

@@ -36,7 +36,9 @@ def check_uncut(name: str, observed: Observed) -> None:
     if name not in recorded(observed):
         raise UnknownName(f"'{name}' {other_account(name, observed)}")
     if not record.by_command:
-        raise UnknownName(f"'{name}' is cut off because they are not on the roster; put them back there to let them in")
+        raise UnknownName(
+            f"'{name}' is not cut off by a command; once they are on the roster, the next run lets them in"
+        )
 
 
 def check_done(name: str, observed: Observed) -> None:

@@ -99,7 +99,7 @@ def end_processes(action: EndProcesses, systemd: Systemd) -> None:
     while left := scan_processes(action.spans):
         if time.monotonic() > deadline:
             told = ", ".join(f"{process.pid} ({process.name})" for process in left[:5])
-            raise StepFailed(f"{len(left)} processes cannot be ended, among them {told}")
+            raise StepFailed(f"{len(left)} of the processes cannot be ended, among them {told}")
         for uid in sorted({process.uid for process in left} - {0}):
             with contextlib.suppress(StepFailed):
                 run((sys.executable, "-I", "-S", "-c", _KILL, str(uid)), timeout=_KILL_SECONDS)

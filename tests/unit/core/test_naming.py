@@ -72,7 +72,7 @@ def test_a_command_can_mean(check: Check, name: str) -> None:
         (
             check_uncut,
             "off",
-            "'off' is cut off because they are not on the roster; put them back there to let them in",
+            "'off' is not cut off by a command; once they are on the roster, the next run lets them in",
         ),
         (
             check_uncut,

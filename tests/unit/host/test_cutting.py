@@ -275,7 +275,7 @@ def test_what_cannot_be_ended_is_told_within_a_bounded_time(killer: Install) -> 
     with pytest.raises(StepFailed) as caught:
         cutting.end_processes(end(), Manager())
     assert str(caught.value) == (
-        "7 processes cannot be ended, among them 1 (stuck), 2 (stuck), 3 (stuck), 4 (stuck), 5 (stuck)"
+        "7 of the processes cannot be ended, among them 1 (stuck), 2 (stuck), 3 (stuck), 4 (stuck), 5 (stuck)"
     )
     assert 10 < found.now < 11
 
