@@ -94,7 +94,8 @@ def only(plan: Plan, name: str) -> Plan:
     }
     kept = [_only_lines_of(name, replace(action, before=originals[kind]), plan) for kind, action in maps.items()]
     actions: list[Action] = [action for action in plan.actions if action.user == name]
-    actions += [action for action in kept if action.needed]
+    # A map that is not there, and would not have them either, is for a run to make.
+    actions += [action for action in kept if action.needed and (action.before is not None or action.routes)]
     findings = (
         found for found in plan.findings if found.user == name or (found.user is None and found.kind.is_problem)
     )

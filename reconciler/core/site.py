@@ -395,7 +395,7 @@ def _hook(fields: Fields, name: Scalar, node: Node) -> Hook | None:
     if not command:
         inner.wrong(node.place, "command is missing; it is a list, as in [/usr/local/bin/revoke, '{k8s_user}']")
     for argument in command:
-        for unknown in sorted(set(re.findall(r"\{\w*\}", argument)) - set(HOOK_PLACEHOLDERS)):
+        for unknown in sorted(set(re.findall(r"\{[\w-]*\}", argument)) - set(HOOK_PLACEHOLDERS)):
             inner.wrong(inner.place("command"), f"{unknown} is none of {', '.join(HOOK_PLACEHOLDERS)}")
     hook = Hook(command, inner.take_number("timeout", 1, 3600, Hook(()).timeout))
     inner.finish()

@@ -68,7 +68,7 @@ class State:
             cuts=_each(self._cuts, cut_record_from),
             tombstones={name: _named(name, stone) for name, stone in _each(self._tombstones, tombstone_from).items()},
             identities=_one(self._identities, {}, _identities_from),
-            retired=frozenset(int(name) for name in _names(self._retired) if name.isdigit()),
+            retired=frozenset(int(name) for name in _names(self._retired) if name.isascii() and name.isdigit()),
         )
 
     def save_cut(self, name: str, record: CutRecord) -> None:

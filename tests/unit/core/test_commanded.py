@@ -66,6 +66,12 @@ def test_somebody_on_the_roster_is_cut_off_by_command() -> None:
     assert users(writes(plan)[-1].text) == {"alice", "carol"}
 
 
+def test_a_map_that_is_not_there_is_not_made_by_a_cut() -> None:
+    plan = only(bare().account("bob", 1001).plan(cut=["bob"]), "bob")
+    assert "lock_account" in kinds(plan)
+    assert [action for action in plan.actions if isinstance(action, WriteOutput)] == []
+
+
 def test_what_they_are_called_elsewhere_is_taken_from_the_roster() -> None:
     old = machine().on_record(identities={"bob": Identity("old", "old")})
     plan = old.plan(ALICE, BOB, CAROL, cut=["bob"])

@@ -222,6 +222,14 @@ def test_people_who_are_held_lose_nothing_at_all() -> None:
     assert not [action for action in held.actions if isinstance(action, WriteOutput) and action.output is TTYD]
 
 
+def test_people_who_are_held_are_not_even_given_a_shadow_line_to_be_locked() -> None:
+    found = machine(3)
+    shadow = {name: login for name, login in (found.observed.shadow or {}).items() if name != "p01"}
+    free = found.having(shadow=shadow).plan(person("p00"))
+    assert "complete_shadow" in {action.kind for action in free.actions}
+    assert not [action for action in guard(free, Guards()).actions if action.user == "p01"]
+
+
 def test_of_people_who_are_held_nothing_is_told_as_pending_but_of_others_it_is() -> None:
     found = machine(4).cut("p03").buried("q", 1500)
     plan = found.plan(person("p00"))

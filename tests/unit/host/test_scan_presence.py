@@ -202,10 +202,10 @@ def test_a_process_in_any_other_state_is_one(places: Places, state: str) -> None
 
 def test_processes_come_in_the_order_of_their_numbers_with_their_names(places: Places) -> None:
     places.process(100, (HIS, HIS, HIS, HIS), name="b\\n ad\udcff")
-    places.process(9, (HIS, HIS, HIS, HIS), name="a: b\tc")
+    places.process(9, (HIS, HIS, HIS, HIS), name="z: b\tc")
     places.process("self", (HIS, HIS, HIS, HIS))
     (places.proc / "7").mkdir()  # has ended
-    assert look().processes == (Process(9, HIS, "a: b\tc"), Process(100, HIS, "b\\n ad\ufffd"))
+    assert look().processes == (Process(9, HIS, "z: b\tc"), Process(100, HIS, "b\\n ad\ufffd"))
 
 
 def test_each_person_has_their_own_processes(places: Places) -> None:
