@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
-from reconciler.core.actions import Action
+from reconciler.core.actions import Action, SetLinger
 from reconciler.core.desired import Desired, desire
 from reconciler.core.observed import Observed, Presence, Process
 from reconciler.core.outcome import Executor, Outcome, Status
@@ -64,6 +64,12 @@ def _comparable_presence(found: Presence) -> Presence:
     )
 
 
+def _sessions_aside(seen: Observed) -> Observed:
+    """Return a look without sessions: logind ends somebody's own manager when lingering ends, now or in a moment."""
+    gone = {name: replace(found, slice_active=False, processes=()) for name, found in seen.presence.items()}
+    return replace(seen, presence=gone)
+
+
 def differences(real: Observed, fake: Observed) -> Iterator[str]:
     """Yield a line for each field in which two looks differ."""
     for field in fields(Observed):
@@ -82,9 +88,13 @@ def compare(action: Action, desired: Desired, scanner: Host, executor: Executor)
     (expected,) = memory.apply([action])
     (outcome,) = executor.apply([action])
     yield from _outcome_differences(outcome, expected)
-    fake = comparable(memory.observed)
+
+    def seen(look: Observed) -> Observed:
+        return _sessions_aside(comparable(look)) if isinstance(action, SetLinger) else comparable(look)
+
+    fake = seen(memory.observed)
     deadline = time.monotonic() + SETTLE
-    while (found := list(differences(comparable(scanner.observe(desired)), fake))) and time.monotonic() < deadline:
+    while (found := list(differences(seen(scanner.observe(desired)), fake))) and time.monotonic() < deadline:
         time.sleep(0.05)
     yield from found
 
