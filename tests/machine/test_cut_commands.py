@@ -118,7 +118,7 @@ def test_a_cut_works_with_a_roster_that_is_refused_or_missing(machine: Machine, 
 def test_somebody_who_left_and_was_then_cut_by_command_needs_both_to_return(machine: Machine) -> None:
     write_roster(machine, {name: fields for name, fields in PEOPLE.items() if name != "dora"})
     reconcile(machine)
-    assert "put them back there" in rosterd(machine, "uncut", "dora", code=64).err
+    assert "once they are on the roster" in rosterd(machine, "uncut", "dora", code=64).err
     rosterd(machine, "cut", "dora")
     write_roster(machine, PEOPLE)
     reconcile(machine)
