@@ -138,6 +138,7 @@ def leaving(demo: Demo, machine: Machine) -> None:
     machine.sh("echo carol:demo | chpasswd; loginctl enable-linger carol")
     machine.sh("printf '* * * * * true\n' | crontab -u carol -; runuser -u carol -- setsid -f sleep 3600 >&- 2>&-")
     machine.sh("cp /etc/shadow /root/shadow.before")
+    wait_for(lambda: _has_manager(machine, "carol"), "the start of carol's own service manager")
     demo.show("ps", "-u", "carol", "-o", "pid,args", has=("sleep 3600", "systemd --user"))
 
     demo.say("carol leaves the roster. What would be done:")
@@ -161,6 +162,7 @@ def leaving(demo: Demo, machine: Machine) -> None:
     demo.show("rosterd", has=("nothing to do",))
     demo.show("diff", "/root/shadow.before", "/etc/shadow")
     demo.show("crontab", "-u", "carol", "-l", has=("* * * * * true",))
+    wait_for(lambda: _has_manager(machine, "carol"), "the start of carol's own service manager")
     demo.show("loginctl", "show-user", "carol", "--property=Linger", has=("Linger=yes",))
 
     demo.say("bob lost a laptop: cut off at once, by hand, although bob is on the roster; and let in again.")
@@ -194,6 +196,10 @@ def deleting(demo: Demo, machine: Machine) -> None:
     demo.show("runuser", "-u", "carol", "--", "cat", "/home/carol/notes", has=("important",))
     demo.show("cat", "/etc/t3-serve/carol.env", has=("T3_PORT=3775",))
     demo.show("install", "--mode=644", "/root/roster.yaml", "/etc/rosterd/roster.yaml")
+
+
+def _has_manager(machine: Machine, name: str) -> bool:
+    return "systemd --user" in machine.run("ps", "-u", name, "-o", "args", check=False).out
 
 
 def _is_expired(machine: Machine, name: str) -> bool:
