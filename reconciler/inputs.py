@@ -101,10 +101,7 @@ def _ask(source: TierSource) -> str:
         if data is None:
             raise StepFailed(f"{source.file} does not exist")
         return data.decode("utf-8", "replace")
-    finished = run(source.command, timeout=source.timeout)
-    if finished.code != 0:
-        raise StepFailed(finished.complaint)
-    return finished.out
+    return run(source.command, timeout=source.timeout).or_fail().out
 
 
 def _digest(roster: bytes, site: bytes | None) -> str:

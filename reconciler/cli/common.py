@@ -10,10 +10,13 @@ import sys
 import structlog
 
 from reconciler import log
+from reconciler.core.desired import Desired, desire
+from reconciler.core.observed import Observed
 from reconciler.core.outcome import Executor
 from reconciler.engine import Host
 from reconciler.errors import ScanFailed
-from reconciler.inputs import Files
+from reconciler.host.scan_accounts import system_names
+from reconciler.inputs import Files, Inputs
 
 LOCK_SECONDS = 60
 
@@ -41,6 +44,13 @@ def this_machine() -> tuple[Host, Executor]:
     from reconciler.host.machine import this_machine  # noqa: PLC0415 (loads D-Bus: half of the program's time)
 
     return this_machine()
+
+
+def look_around(files: Files, host: Host) -> tuple[Inputs, Desired, Observed]:
+    """Load the files and look at the machine once, for a command that asks about one person."""
+    inputs = files.load(system_names())
+    desired = desire(inputs.roster, inputs.site)
+    return inputs, desired, host.observe(desired)
 
 
 def print_json(document: object) -> None:

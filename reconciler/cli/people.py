@@ -8,11 +8,10 @@ import sys
 import structlog
 
 from reconciler import log, report
-from reconciler.cli.common import LOCK_SECONDS, begin, files_of, this_machine
+from reconciler.cli.common import LOCK_SECONDS, begin, files_of, look_around, this_machine
 from reconciler.cli.exits import Exit
 from reconciler.cli.run import dry_run, run
 from reconciler.core.adoption import plan_adoption
-from reconciler.core.desired import desire
 from reconciler.core.naming import check_cut, check_done, check_uncut
 from reconciler.core.observed import Observed
 from reconciler.core.outcome import Status
@@ -31,9 +30,8 @@ def adopt(options: argparse.Namespace) -> Exit:
     begin()
     scanner, executor = this_machine()
     with lock.exclusive(LOCK_SECONDS):
-        inputs = files_of(options, trusted=True).load(system_names())
-        desired = desire(inputs.roster, inputs.site)
-        actions = plan_adoption(options.names, desired, scanner.observe(desired))
+        _, desired, observed = look_around(files_of(options, trusted=True), scanner)
+        actions = plan_adoption(options.names, desired, observed)
         outcomes = list(executor.apply(actions))
     for outcome in outcomes:
         report.log_outcome(outcome)
@@ -76,8 +74,7 @@ def done(options: argparse.Namespace) -> Exit:
 
 
 def _observed(files: Files) -> Observed:
-    inputs = files.load(system_names())
-    return this_machine()[0].observe(desire(inputs.roster, inputs.site))
+    return look_around(files, this_machine()[0])[2]
 
 
 def _run(files: Files, purpose: Purpose, options: argparse.Namespace) -> Exit:

@@ -16,11 +16,11 @@ from typing import TextIO
 
 import structlog
 
-from reconciler.cli.common import LOCK_SECONDS, begin, files_of, tell, this_machine
+from reconciler.cli.common import LOCK_SECONDS, begin, files_of, look_around, tell, this_machine
 from reconciler.cli.exits import Exit
 from reconciler.core import outputs
 from reconciler.core.actions import CuttingAction
-from reconciler.core.desired import Desired, desire
+from reconciler.core.desired import Desired
 from reconciler.core.destroying import Request, check_destroy_name, destroy_steps
 from reconciler.core.inventory import Contents
 from reconciler.core.observed import Account, Observed
@@ -34,7 +34,6 @@ from reconciler.errors import RemovalRefused, RosterdError, StepFailed, UnknownN
 from reconciler.host import archive, lock
 from reconciler.host.belongings import Look, files_elsewhere
 from reconciler.host.remover import Remover, archive_folder, archive_path, archives_of
-from reconciler.host.scan_accounts import system_names
 from reconciler.host.state import State
 from reconciler.inputs import Files
 
@@ -96,13 +95,13 @@ def forget(options: argparse.Namespace) -> Exit:
     begin()
     _check_yes(options)
     files = Files(None, options.site, trusted=True)
-    steps = forget_steps(options.name, _observed(files)[1])
+    steps = _forgetting(options.name, files)
     _tell_steps(steps)
     if options.dry_run:
         return Exit.OK
     _confirm(options, f"Nobody can restore {options.name} by command after this.")
     with lock.exclusive(LOCK_SECONDS):
-        return _carry_out(options.name, forget_steps(options.name, _observed(files)[1]), None)
+        return _carry_out(options.name, _forgetting(options.name, files), None)
 
 
 # --- looking ---
@@ -121,9 +120,7 @@ class _Destroying:
     @classmethod
     def look(cls, name: str, files: Files, folder: Path, *, read_archive: bool) -> _Destroying:
         """Look at the machine, and see that the person can be deleted. Raises `UnknownName` or `RemovalRefused`."""
-        inputs = files.load(system_names())
-        desired = desire(inputs.roster, inputs.site)
-        observed = this_machine()[0].observe(desired)
+        inputs, desired, observed = look_around(files, this_machine()[0])
         check_destroy_name(name, inputs.roster.users, observed)
         look = Look(name, desired.services.values(), observed, _Bar())
         has, contents = look.belongings(read_archive=read_archive)
@@ -150,7 +147,7 @@ class _Restoring:
     @classmethod
     def look(cls, name: str, files: Files) -> _Restoring:
         """Look at the machine, and see that the person can be restored. Raises `UnknownName` or `RemovalRefused`."""
-        desired, observed = _observed(files)
+        _, desired, observed = look_around(files, this_machine()[0])
         stone = tombstone_of(name, observed)
         has, contents = Look(name, desired.services.values(), observed, _Bar()).belongings(read_archive=True)
         steps = restore_steps(stone, observed, has)
@@ -162,10 +159,8 @@ class _Restoring:
         return cls(stone, contents, steps, losses)
 
 
-def _observed(files: Files) -> tuple[Desired, Observed]:
-    inputs = files.load(system_names())
-    desired = desire(inputs.roster, inputs.site)
-    return desired, this_machine()[0].observe(desired)
+def _forgetting(name: str, files: Files) -> Sequence[Removal]:
+    return forget_steps(name, look_around(files, this_machine()[0])[2])
 
 
 def _open_cut(name: str, desired: Desired, observed: Observed) -> tuple[str, ...]:

@@ -484,7 +484,6 @@ class HoldJobs(_OfUser):
     kind: ClassVar = "hold_jobs"
     aspect: ClassVar = ("jobs",)
     user: str
-    uid: int
     crontab: bool
     at_jobs: tuple[str, ...]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.core.observed import Account, Observed
 from reconciler.core.plan_accounts import is_managed
-from reconciler.core.plan_cuts import EXPIRED_DAY
+from reconciler.core.plan_cuts import is_shut
 from reconciler.core.records import Tombstone
 from reconciler.core.removal import (
     ArchiveFiles,
@@ -24,7 +24,7 @@ from reconciler.core.removal import (
     Removal,
     WriteTombstone,
 )
-from reconciler.core.removal_rules import bad_home, records_of, refuse, some, subids_of
+from reconciler.core.removal_rules import bad_home, refuse, some, subids_of
 from reconciler.errors import UnknownName
 
 
@@ -45,7 +45,7 @@ def check_destroy_name(name: str, on_roster: Collection[str], observed: Observed
         raise UnknownName(f"'{name}' is an account of the system (uid {account.uid}) and is never deleted")
     if name in on_roster:
         raise UnknownName(f"'{name}' is on the roster; take the entry out first, and let a run cut them off")
-    if name in records_of(observed).tombstones:
+    if name in observed.on_record.tombstones:
         return
     if account is None:
         raise UnknownName(f"'{name}' has no account on this machine, and there is no record of one deleted")
@@ -56,7 +56,7 @@ def check_destroy_name(name: str, on_roster: Collection[str], observed: Observed
 def destroy_steps(request: Request, observed: Observed, has: Belongings) -> list[Removal]:
     """Return what is left to do. Raises `RemovalRefused` with every reason that stands against it."""
     refuse(f"{request.name} is not deleted", _against_destroying(request, observed, has))
-    stone = records_of(observed).tombstones.get(request.name)
+    stone = observed.on_record.tombstones.get(request.name)
     steps: list[Removal] = [DropStaging(request.name, has.staging)] if has.staging else []
     if stone is None:
         stone = _tombstone(request, observed, has)
@@ -64,7 +64,7 @@ def destroy_steps(request: Request, observed: Observed, has: Belongings) -> list
         steps.append(ArchiveFiles(request.name, request.archive, (*sources, *has.env_files)))
         steps.append(WriteTombstone(request.name, stone))
     steps += _deletions(stone, observed, has)
-    if request.name in records_of(observed).cuts:
+    if request.name in observed.on_record.cuts:
         steps.append(ForgetCut(request.name))
     if steps or not stone.complete:
         steps.append(CompleteTombstone(request.name))
@@ -115,12 +115,12 @@ def _tombstone(request: Request, observed: Observed, has: Belongings) -> Tombsto
         archive=request.archive,
         digest="",  # not known before it is made
         since=observed.now,
-        cut=records_of(observed).cuts[request.name],
+        cut=observed.on_record.cuts[request.name],
     )
 
 
 def _against_destroying(request: Request, observed: Observed, has: Belongings) -> Iterator[str]:
-    stone = records_of(observed).tombstones.get(request.name)
+    stone = observed.on_record.tombstones.get(request.name)
     account = observed.accounts.get(request.name)
     if stone is not None and account is not None and account.uid != stone.uid:
         yield f"the tombstone is of uid {stone.uid}, but the account has uid {account.uid}: it is another one"
@@ -138,7 +138,7 @@ def _against_destroying(request: Request, observed: Observed, has: Belongings) -
 def _not_cut(request: Request, account: Account, observed: Observed, *, is_begun: bool) -> Iterator[str]:
     """Yield what of the cut is missing. Once the deletion has begun, its tombstone has the record."""
     name = account.name
-    record = records_of(observed).cuts.get(name)
+    record = observed.on_record.cuts.get(name)
     if record is None and not is_begun:
         yield f"not cut off. Do that first: rosterd cut {name}"
         return
@@ -146,8 +146,7 @@ def _not_cut(request: Request, account: Account, observed: Observed, *, is_begun
         yield f"on record as cut off with uid {record.uid}, but the account has uid {account.uid}: it is another one"
         return
     left = list(request.open_cut)
-    login = (observed.shadow or {}).get(name)
-    if login is None or login.expiry != EXPIRED_DAY or not login.locked:
+    if not is_shut((observed.shadow or {}).get(name)):
         left.append("the login is open")
     presence = observed.presence.get(name)
     if presence is not None and presence.processes:

@@ -224,6 +224,11 @@ class Observed:
     unseen: tuple[str, ...] = ()
 
     @cached_property
+    def on_record(self) -> Records:
+        """The records; nothing where they could not be read, which `records` tells apart."""
+        return self.records or Records()
+
+    @cached_property
     def gids(self) -> frozenset[int]:
         """The ids of all groups."""
         return frozenset(group.gid for group in self.groups.values())

@@ -125,7 +125,7 @@ def _only_mapped(name: str) -> Finding:
 
 def _half_deleted(wanted: Desired, observed: Observed) -> list[Finding]:
     """Tell of deletions that were interrupted; of people on the roster it is told why they are refused."""
-    stones = observed.records.tombstones if observed.records else {}
+    stones = observed.on_record.tombstones
     return [
         warning(name, f"is half deleted; to finish: rosterd destroy {name}; to take it back: rosterd restore {name}")
         for name, stone in stones.items()

@@ -116,10 +116,8 @@ def plan_accounts(desired: Desired, observed: Observed) -> AccountPlan:
 
 def _why_not_theirs(name: str, observed: Observed) -> str | None:
     """Say why a name is still that of somebody deleted, or of another account that was cut off."""
-    if observed.records is None:
-        return None
     account = observed.accounts.get(name)
-    stone, cut = observed.records.tombstones.get(name), observed.records.cuts.get(name)
+    stone, cut = observed.on_record.tombstones.get(name), observed.on_record.cuts.get(name)
     choice = f"To have them back: rosterd restore {name}. To let the name go to somebody new: rosterd forget {name}"
     if stone is not None and account is None:
         return f"was deleted (uid {stone.uid}, archive {stone.archive}) and is not made anew. {choice}"
@@ -292,7 +290,7 @@ def _gid_resolves(observed: Observed, account: Account) -> bool:
 def _free_uids(observed: Observed) -> Iterator[int]:
     """Yield the uids that no account, no group, nobody deleted and no creation on record holds, upwards."""
     taken = observed.gids | set(observed.names_by_uid) | set(observed.intents.values())
-    taken |= observed.records.reserved_ids if observed.records else frozenset()
+    taken |= observed.on_record.reserved_ids
     limits = observed.limits
     return (uid for uid in range(limits.uid_min, limits.uid_max + 1) if uid not in taken)
 

@@ -36,7 +36,7 @@ _NO_LOGIN_SHELLS = frozenset(["/usr/sbin/nologin", "/sbin/nologin", "/usr/bin/fa
 
 @dataclass(slots=True)
 class CutPlan:
-    """What becomes of those who leave and those who return."""
+    """What becomes of those who leave."""
 
     actions: list[Action] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -47,27 +47,27 @@ def commanded(desired: Desired, observed: Observed) -> frozenset[str]:
 
     A record that goes with no account, or with another one, says nothing about who has the name now.
     """
-    cuts = observed.records.cuts if observed.records else {}
+    cuts = observed.on_record.cuts
     named = frozenset(name for name in recorded(observed) if cuts[name].by_command)
     return (named | desired.cut) - desired.uncut
 
 
 def recorded(observed: Observed) -> frozenset[str]:
     """Return the accounts that are on record as cut off."""
-    cuts = observed.records.cuts if observed.records else {}
+    cuts = observed.on_record.cuts
     accounts = observed.accounts
     return frozenset(name for name in cuts if name in accounts and accounts[name].uid == cuts[name].uid)
 
 
 def misrecorded(observed: Observed) -> frozenset[str]:
     """Return the accounts whose name is on record for another one, which had the name before."""
-    cuts = observed.records.cuts if observed.records else {}
+    cuts = observed.on_record.cuts
     return frozenset((cuts.keys() & observed.accounts.keys()) - recorded(observed))
 
 
 def other_account(name: str, observed: Observed) -> str:
     """Say of one of `misrecorded` what is wrong and what to do."""
-    record = (observed.records or Records()).cuts[name]
+    record = observed.on_record.cuts[name]
     return (
         f"is on record as cut off with uid {record.uid}, but the account has uid {observed.accounts[name].uid} and is"
         f" another person's. If the record is of no use any more: rosterd forget {name}"
@@ -101,6 +101,8 @@ def plan_cuts(desired: Desired, observed: Observed, leaving: Collection[str]) ->
 
 def last_admins(desired: Desired, observed: Observed, leaving: Collection[str]) -> frozenset[str]:
     """Return the administrators among `leaving`, if no other could log in any more without them."""
+    if not leaving:
+        return frozenset()
     able = {name for name in observed.accounts if is_admin(desired, observed, name) and _can_log_in(name, observed)}
     return frozenset(able & set(leaving)) if able <= set(leaving) else frozenset()
 
@@ -152,10 +154,10 @@ def _closing(account: Account, login: Login | None, observed: Observed) -> Itera
     alone = not _namesakes(account, observed)
     at_jobs = presence.at_jobs if alone else ()
     if presence.crontab or at_jobs:
-        yield HoldJobs(name, account.uid, presence.crontab, at_jobs)
+        yield HoldJobs(name, presence.crontab, at_jobs)
     if login is None:
         yield CompleteShadow(name)  # a further look closes it
-    elif login.expiry != EXPIRED_DAY or not login.locked:
+    elif not is_shut(login):
         yield LockAccount(name, login.expiry, login.locked)
     for unit in presence.units:
         if unit.active:
@@ -166,6 +168,11 @@ def _closing(account: Account, login: Login | None, observed: Observed) -> Itera
     if alone and (presence.slice_active or presence.processes):
         processes = tuple((process.pid, process.name) for process in presence.processes)
         yield EndProcesses(name, account.uid, id_spans(account, observed), presence.slice_active, processes)
+
+
+def is_shut(login: Login | None) -> bool:
+    """Say whether a login is as a cut leaves it: expired on its day, and the password locked."""
+    return login is not None and login.expiry == EXPIRED_DAY and login.locked
 
 
 def id_spans(account: Account, observed: Observed) -> tuple[tuple[int, int], ...]:

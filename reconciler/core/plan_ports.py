@@ -62,7 +62,7 @@ def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -
         return plan
     sticky = sticky_ports(observed)
     taken = set(sticky.values()) | {listener.port for listener in observed.listeners}
-    taken |= observed.records.reserved_ports if observed.records else frozenset()
+    taken |= observed.on_record.reserved_ports
     for name, service in desired.services.items():
         if service.port is not None:
             _plan_service(name, service.port, people, observed, sticky, taken, plan)

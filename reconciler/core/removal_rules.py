@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from reconciler.core.observed import Observed
-from reconciler.core.records import Records
 from reconciler.core.removal import HomePlace, Spans
 from reconciler.core.text import escaped
 from reconciler.errors import RemovalRefused
@@ -16,11 +15,6 @@ _SYSTEM_FOLDERS = frozenset(
 )
 _HOME_DEPTH = 2
 _SHOWN = 10
-
-
-def records_of(observed: Observed) -> Records:
-    """Return what is on record; nothing where it could not be read, which stops a command of root's before."""
-    return observed.records or Records()
 
 
 def refuse(what: str, reasons: Iterator[str]) -> None:

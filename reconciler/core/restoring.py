@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.core.names import MANAGED_GROUP
 from reconciler.core.observed import Observed
-from reconciler.core.plan_cuts import EXPIRED_DAY
+from reconciler.core.plan_cuts import is_shut
 from reconciler.core.records import Tombstone
 from reconciler.core.removal import (
     Belongings,
@@ -28,13 +28,13 @@ from reconciler.core.removal import (
     ReturnSubids,
     Spans,
 )
-from reconciler.core.removal_rules import bad_home, records_of, refuse, some, subids_of
+from reconciler.core.removal_rules import bad_home, refuse, some, subids_of
 from reconciler.errors import RemovalRefused, UnknownName
 
 
 def tombstone_of(name: str, observed: Observed) -> Tombstone:
     """Return what a deleted person had. Raises `UnknownName`."""
-    stone = records_of(observed).tombstones.get(name)
+    stone = observed.on_record.tombstones.get(name)
     if stone is None:
         raise UnknownName(f"'{name}' is not on record as deleted")
     return stone
@@ -47,7 +47,7 @@ def restore_steps(stone: Tombstone, observed: Observed, has: Belongings) -> list
     steps: list[Removal] = [DropStaging(name, has.staging)] if has.staging else []
     if stone.complete:
         steps.append(ReopenTombstone(name))
-    if name not in records_of(observed).cuts:
+    if name not in observed.on_record.cuts:
         steps.append(RecordCut(name, stone.cut))
     steps += _account(stone, observed)
     for part, tree in has.trees.items():
@@ -81,8 +81,7 @@ def _account(stone: Tombstone, observed: Observed) -> Iterator[Removal]:
     if name not in observed.accounts:
         yield RecreateAccount(name, stone, groups)
     else:
-        login = (observed.shadow or {}).get(name)
-        if login is None or login.expiry != EXPIRED_DAY or not login.locked:
+        if not is_shut((observed.shadow or {}).get(name)):
             yield CloseAccount(name)
         if missing := tuple(group for group in groups if group not in observed.groups_of(name)):
             yield RejoinGroups(name, missing)
@@ -118,7 +117,7 @@ def _taken(stone: Tombstone, observed: Observed) -> Iterator[str]:
             yield f"there is a group {group.name} with gid {group.gid}; theirs was {stone.gid}"
         if group.gid == stone.gid and group.name != stone.name:
             yield f"the gid {stone.gid} is that of the group {group.name} now"
-    cut = records_of(observed).cuts.get(stone.name)
+    cut = observed.on_record.cuts.get(stone.name)
     if cut is not None and cut.uid != stone.uid:
         yield f"somebody else, with uid {cut.uid}, is on record as cut off under this name"
 
@@ -141,7 +140,7 @@ def _free_again(stone: Tombstone, observed: Observed) -> tuple[Spans, Spans]:
 
 def forget_steps(name: str, observed: Observed) -> list[Removal]:
     """Return the steps that let a name go. Raises `UnknownName` or `RemovalRefused`."""
-    records, account = records_of(observed), observed.accounts.get(name)
+    records, account = observed.on_record, observed.accounts.get(name)
     stone, cut = records.tombstones.get(name), records.cuts.get(name)
     if stone is not None:
         if account is not None or not stone.complete:

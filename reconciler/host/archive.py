@@ -468,9 +468,7 @@ def extract(archive: Path, member: str, folder: Path, contents: Contents, progre
         if "No space left on device" in finished.err:
             raise StepFailed(f"no space is left in {folder.parent}; {member} was not unpacked")
         raise StepFailed(finished.complaint)
-    synced = run(("sync", "--file-system", "--", str(folder)), timeout=_TAR_SECONDS)
-    if synced.code != 0:
-        raise StepFailed(synced.complaint)
+    run(("sync", "--file-system", "--", str(folder)), timeout=_TAR_SECONDS).or_fail()
     found = comparison(folder / member, contents, progress, at=member)
     if wrong := [*found.differences, *(f"/{path} is missing" for path in sorted(found.missing))]:
         raise StepFailed(f"what was unpacked is not as archived: {escaped('; '.join(wrong[:3]))}")

@@ -65,7 +65,7 @@ class Look:
 
         Without `read_archive` nothing is known of how far the two agree. Raises `ScanFailed` or `StepFailed`.
         """
-        stone = self._observed.records.tombstones.get(self._name) if self._observed.records else None
+        stone = self._observed.on_record.tombstones.get(self._name)
         has = self._without_archive(stone)
         if stone is None or not read_archive:
             return has, None

@@ -65,8 +65,7 @@ class Systemd:
 
     def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
         """Return the loaded units whose names match, in one call. Raises `BusUnavailable`."""
-        rows = self._call("ListUnitsByPatterns", [], list(patterns))
-        return {row[0]: UnitState(row[3], row[4]) for row in rows}
+        return {name: state for name, (state, _) in self.services(patterns).items()}
 
     def enable(self, units: Iterable[str]) -> bool:
         """Enable unit files; return whether a link was made."""

@@ -9,13 +9,14 @@ import contextlib
 import sys
 import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
 from reconciler.errors import StepFailed
 from reconciler.host import files
 from reconciler.host.bus import Job, Systemd
-from reconciler.host.process import Finished, run
+from reconciler.host.process import run
 from reconciler.host.scan_presence import AT_JOBS, CRONTAB, CRONTABS, HELD_JOBS, scan_processes
 
 # A polite end first; a program that needs longer is not waited for by somebody who is being cut off.
@@ -115,8 +116,7 @@ def run_hook(action: RunHook) -> None:
     finished = run(argv, timeout=action.timeout + _OVERHEAD_SECONDS)
     if finished.code != 0 and time.monotonic() - started >= action.timeout:
         raise StepFailed(f"{action.command[0]} did not end within {action.timeout} s and was ended")
-    if finished.code != 0:
-        raise StepFailed(Finished(action.command, finished.code, finished.out, finished.err).complaint)
+    replace(finished, argv=action.command).or_fail()  # the hook is told of, not systemd-run
 
 
 def _free(path: Path) -> Path:

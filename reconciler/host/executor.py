@@ -224,9 +224,7 @@ class HostExecutor:
         """Run a program as the user: in a home root does nothing itself."""
         account = self._account(user)
         owner = RunAs(account.uid, account.gid, account.home)
-        finished = run(argv, timeout=_TOOL_SECONDS, run_as=owner, given=given)
-        if finished.code != 0:
-            raise StepFailed(finished.complaint)
+        run(argv, timeout=_TOOL_SECONDS, run_as=owner, given=given).or_fail()
 
     def _account(self, user: str) -> Account:
         """Return the account as it is now, which an action before may have made."""

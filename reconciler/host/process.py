@@ -40,6 +40,12 @@ class Finished:
         said = " ".join((self.err or self.out).split())[:_TOLD] or "and said nothing"
         return f"{Path(self.argv[0]).name} exited {self.code}: {said}"
 
+    def or_fail(self) -> Finished:
+        """Return itself, or raise `StepFailed` with the complaint if it did not exit with 0."""
+        if self.code != 0:
+            raise StepFailed(self.complaint)
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class RunAs:

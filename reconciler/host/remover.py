@@ -242,9 +242,7 @@ def _delete(path: Path) -> None:
     if not os.path.lexists(path):
         return
     argv = ("rm", "--recursive", "--force", "--one-file-system", "--preserve-root", "--", str(path))
-    finished = run(argv, timeout=_DELETE_SECONDS)
-    if finished.code != 0:
-        raise StepFailed(finished.complaint)
+    run(argv, timeout=_DELETE_SECONDS).or_fail()
     files.sync_folder(path.parent)
 
 
@@ -309,6 +307,4 @@ def _account(name: str) -> Account:
 
 
 def _tool(*argv: str, given: bytes | None = None) -> None:
-    finished = run(argv, timeout=_TOOL_SECONDS, given=given)
-    if finished.code != 0:
-        raise StepFailed(finished.complaint)
+    run(argv, timeout=_TOOL_SECONDS, given=given).or_fail()

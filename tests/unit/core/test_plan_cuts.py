@@ -238,8 +238,8 @@ RUNNING_AGAIN = (process(7, 1001),)
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        pytest.param({"crontab": True}, [HoldJobs("bob", 1001, crontab=True, at_jobs=())], id="a crontab"),
-        pytest.param({"at_jobs": JOBS}, [HoldJobs("bob", 1001, crontab=False, at_jobs=JOBS)], id="at jobs"),
+        pytest.param({"crontab": True}, [HoldJobs("bob", crontab=True, at_jobs=())], id="a crontab"),
+        pytest.param({"at_jobs": JOBS}, [HoldJobs("bob", crontab=False, at_jobs=JOBS)], id="at jobs"),
         pytest.param({"lingering": True}, [SetLinger("bob", 1001, on=False)], id="lingering"),
         pytest.param(
             {"slice_active": True},

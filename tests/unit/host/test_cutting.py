@@ -80,7 +80,7 @@ HELD = {"held/bob/crontab": "the first\n"} | {f"held/bob/{job}": job for job in 
 
 def test_jobs_are_held_in_a_folder_of_roots_alone_and_come_back_as_they_were(spool: Path) -> None:
     assert tree(spool) == BEFORE
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=JOBS))
+    cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=JOBS))
     assert tree(spool) == HELD
     assert (spool / "held").stat().st_mode & 0o777 == (spool / "held" / "bob").stat().st_mode & 0o777 == 0o700
     systemd = Manager()
@@ -90,9 +90,9 @@ def test_jobs_are_held_in_a_folder_of_roots_alone_and_come_back_as_they_were(spo
 
 
 def test_only_what_is_asked_for_is_held_and_comes_back(spool: Path) -> None:
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=False, at_jobs=JOBS[:1]))
+    cutting.hold_jobs(HoldJobs("bob", crontab=False, at_jobs=JOBS[:1]))
     assert tree(spool).keys() == {"crontabs/bob", f"atjobs/{JOBS[1]}", f"held/bob/{JOBS[0]}"}
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+    cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=()))
     cutting.resume_jobs(ResumeJobs("bob", crontab=True, at_jobs=()), systemd := Manager())
     assert tree(spool).keys() == {"crontabs/bob", f"atjobs/{JOBS[1]}", f"held/bob/{JOBS[0]}"}
     assert systemd.calls == []  # cron sees it by itself
@@ -101,12 +101,12 @@ def test_only_what_is_asked_for_is_held_and_comes_back(spool: Path) -> None:
 def test_jobs_that_have_gone_meanwhile_are_no_error(spool: Path) -> None:
     (spool / "crontabs" / "bob").unlink()
     (spool / "atjobs" / JOBS[0]).unlink()
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=JOBS))
+    cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=JOBS))
     assert tree(spool) == {f"held/bob/{JOBS[1]}": JOBS[1]}
 
 
 def test_a_crontab_that_was_made_during_the_cut_does_not_replace_the_held_one(spool: Path) -> None:
-    hold = HoldJobs("bob", 1001, crontab=True, at_jobs=())
+    hold = HoldJobs("bob", crontab=True, at_jobs=())
     cutting.hold_jobs(hold)
     for text in ("the second\n", "the third\n"):
         (spool / "crontabs" / "bob").write_text(text)
@@ -118,7 +118,7 @@ def test_a_crontab_that_was_made_during_the_cut_does_not_replace_the_held_one(sp
 
 
 def test_nothing_that_is_there_is_overwritten_by_what_comes_back(spool: Path) -> None:
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=JOBS))
+    cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=JOBS))
     (spool / "crontabs" / "bob").write_text("new\n")
     with pytest.raises(StepFailed, match="crontabs/bob is there already"):
         cutting.resume_jobs(ResumeJobs("bob", crontab=True, at_jobs=JOBS), Manager())
@@ -128,11 +128,11 @@ def test_nothing_that_is_there_is_overwritten_by_what_comes_back(spool: Path) ->
 def test_without_a_spool_of_cron_nothing_can_be_held(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutting, "HELD_JOBS", spool / "none" / "held")
     with pytest.raises(StepFailed, match="held cannot be made"):
-        cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+        cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=()))
 
 
 def test_an_at_daemon_that_does_not_run_is_no_error(spool: Path) -> None:
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=False, at_jobs=JOBS))
+    cutting.hold_jobs(HoldJobs("bob", crontab=False, at_jobs=JOBS))
     cutting.resume_jobs(ResumeJobs("bob", crontab=False, at_jobs=JOBS), Manager(dead=True))
     assert tree(spool) == BEFORE
 
@@ -140,7 +140,7 @@ def test_an_at_daemon_that_does_not_run_is_no_error(spool: Path) -> None:
 def test_what_is_held_still_is_set_aside_for_good(spool: Path) -> None:
     for text in ("the first\n", "the second\n"):
         (spool / "crontabs" / "bob").write_text(text)
-        cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+        cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=()))
         cutting.set_held_aside("bob")
     held = {path: text for path, text in tree(spool).items() if path.startswith("held")}
     assert held == {"held/bob.1/crontab": "the first\n", "held/bob.2/crontab": "the second\n"}
@@ -148,7 +148,7 @@ def test_what_is_held_still_is_set_aside_for_good(spool: Path) -> None:
 
 def test_where_nothing_is_held_any_more_nothing_is_left(spool: Path) -> None:
     cutting.set_held_aside("bob")
-    cutting.hold_jobs(HoldJobs("bob", 1001, crontab=True, at_jobs=()))
+    cutting.hold_jobs(HoldJobs("bob", crontab=True, at_jobs=()))
     cutting.resume_jobs(ResumeJobs("bob", crontab=True, at_jobs=()), Manager())
     cutting.set_held_aside("bob")
     assert list((spool / "held").iterdir()) == []
