@@ -17,7 +17,7 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
-from reconciler.core import names, records, roster, site  # noqa: E402 (found through the line above)
+from reconciler.core import home_steps, names, records, roster, site, site_homes  # noqa: E402 (found through the line above)
 from reconciler.core.fields import Rule  # noqa: E402
 
 FOLDER = CHECKOUT / "reconciler" / "schema"
@@ -68,7 +68,7 @@ def _user() -> Schema:
             "k8s_user": _text(names.IDENTITY),
             "tier": _text(names.WORD) | {"examples": list(_DEFAULT.tiers)},
             "namespaces": _list(_text(names.NAMESPACE)),
-            "code_layout": {"enum": list(roster.CodeLayout), "default": roster.CodeLayout.SINGLE},
+            "code_layout": {"enum": list(home_steps.CodeLayout), "default": home_steps.CodeLayout.SINGLE},
             "repos": _list(repo),
             "parked": _FLAG,
             "services": _or_null(_each(names.WORD, _FLAG)) | {"examples": [dict.fromkeys(_DEFAULT.services, False)]},
@@ -79,7 +79,7 @@ def _user() -> Schema:
         "dependentSchemas": {
             "repos": {
                 "required": ["code_layout"],
-                "properties": {"code_layout": {"const": roster.CodeLayout.WORKSPACE}},
+                "properties": {"code_layout": {"const": home_steps.CodeLayout.WORKSPACE}},
             }
         }
     }
@@ -97,10 +97,13 @@ def site_schema() -> Schema:
         "create_groups": _FLAG,
         "subids": _FLAG,
         "settle": _number(0, 300),
-        "code": _or_null(_object(dict.fromkeys(("infra_url", "branch", "repo_base"), _or_null(_text(names.TEXT))))),
-        "playwright": _or_null(_object(dict.fromkeys(("snapshot_url", "token_file"), _or_null(_text(names.TEXT))))),
+        "code": _or_null(_code()),
+        "playwright": _or_null(_playwright()),
         "hooks": _or_null(_object({step.value: _hook() for step in records.Step})),
-        "legacy_units": _or_null({"type": "object", "additionalProperties": _list(_text(names.UNIT), unique=False)}),
+        "homes": _or_null(
+            _each(names.WORD, _or_null(_home_step())) | {"properties": {site_homes.CODE: {"type": "null"}}}
+        ),
+        "legacy_units": _or_null({"type": "object", "additionalProperties": _list(_text(names.UNIT))}),
         "metrics": _or_null(_text(names.PATH)),
     }
     return {"$schema": _DIALECT, "title": "site.yaml: the policy of this machine", **_object(settings)}
@@ -147,6 +150,80 @@ def _hook() -> Schema:
     command = _command(argument) | {"minItems": 1}
     default = site.Hook(()).timeout
     return _object({"command": command, "timeout": _number(1, 3600) | {"default": default}}, required=["command"])
+
+
+def _code() -> Schema:
+    address = _or_null(_text(site_homes.GIT_URL))
+    return _object({"infra_url": address, "branch": _or_null(_text(site_homes.BRANCH)), "repo_base": address})
+
+
+def _playwright() -> Schema:
+    return _object({"snapshot_url": _or_null(_text(site.SNAPSHOT_URL)), "token_file": _or_null(_text(names.PATH))})
+
+
+def _home_step() -> Schema:
+    kinds = {
+        "directory": _directory(),
+        "file": _file(),
+        "git": _git(),
+        "mcp": _object({"server": _text(site_homes.SERVER), "url": _text(site_homes.HTTP_URL)}, ["server", "url"]),
+        "command": _home_command(),
+    }
+    limits = {
+        "tiers": _list(_text(names.WORD)),
+        "layouts": _list({"enum": list(home_steps.CodeLayout)}),
+        "timeout": _number(1, site_homes.MOST_SECONDS),
+    }
+    return _object(kinds | limits) | {"oneOf": [{"required": [kind]} for kind in site_homes.KINDS]}
+
+
+def _directory() -> Schema:
+    return _object({"path": _text(site_homes.HOME_PATH), "mode": _text(site_homes.MODE)}, ["path"])
+
+
+def _file() -> Schema:
+    file = _object(
+        {
+            "path": _text(site_homes.HOME_PATH),
+            "content": _text(site_homes.CONTENT),
+            "source": _text(names.PATH),
+            "mode": _text(site_homes.MODE),
+            "keep": {"enum": list(home_steps.Keep), "default": home_steps.Keep.SEED},
+            "comment": _text(site_homes.COMMENT),
+        },
+        required=["path"],
+    )
+    return file | {"oneOf": [{"required": ["content"]}, {"required": ["source"]}]}
+
+
+def _git() -> Schema:
+    return _object(
+        {
+            "path": _text(site_homes.HOME_PATH),
+            "url": _text(site_homes.GIT_URL),
+            "branch": _text(site_homes.BRANCH),
+            "remotes": _or_null(_each(site_homes.SERVER, _text(site_homes.GIT_URL))),
+            "filters": _list(_text(site_homes.SERVER)),
+            "refresh": _number(0, site_homes.MOST_HOURS),
+        },
+        required=["path", "url"],
+    )
+
+
+def _home_command() -> Schema:
+    arguments = _list(_text(names.TEXT), unique=False)
+    command = _object(
+        {
+            "run": arguments | {"minItems": 1},
+            "creates": _text(site_homes.HOME_PATH),
+            "unless": arguments,
+            "refresh": _number(0, site_homes.MOST_HOURS),
+        },
+        required=["run"],
+    )
+    by_path = {"required": ["creates"], "properties": {"unless": {"maxItems": 0}}}
+    by_command = {"required": ["unless"], "properties": {"creates": False, "unless": {"minItems": 1}}}
+    return command | {"anyOf": [by_path, by_command]}
 
 
 def _command(argument: Schema | None = None) -> Schema:

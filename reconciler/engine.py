@@ -18,8 +18,10 @@ from reconciler.core.actions import (
     HoldJobs,
     Key,
     LockAccount,
+    RetireUnits,
     RunUnit,
     SetLinger,
+    TakeHomeStep,
     WriteOutput,
     WritePort,
 )
@@ -39,9 +41,11 @@ class Purpose:
     """What a run is for: everybody, or one person whom a command cuts off or lets in again.
 
     `allow_cuts` is how many people an administrator lets be cut off this once, None for what the guards say.
+    `retry`: steps in homes that failed are tried again before their time.
     """
 
     allow_cuts: int | None = None
+    retry: bool = False
     cut: str | None = None
     uncut: str | None = None
 
@@ -102,7 +106,7 @@ class Report:
 def look(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Plan:
     """Look at the host once and return the plan as the guards let it through."""
     cut, uncut = ([name] if name else [] for name in (purpose.cut, purpose.uncut))
-    desired = desire(inputs.roster, inputs.site, cut=cut, uncut=uncut)
+    desired = desire(inputs.roster, inputs.site, cut=cut, uncut=uncut, retry=purpose.retry)
     plan = make_plan(desired, host.observe(desired))
     for name in (*cut, *uncut):
         plan = only(plan, name)
@@ -174,8 +178,15 @@ class _Applying:
         ]
 
     def unmet(self, plan: Plan) -> list[Action]:
-        """Return what a look asks for although it was tried and did not fail."""
-        return [action for action in self._reduced(plan) if not self._blocker(action.key)]
+        """Return what a look asks for although it was tried and did not fail.
+
+        A home is its owner's: that something in it changes again, or is in the way, is no failure of the run.
+        """
+        return [
+            action
+            for action in self._reduced(plan)
+            if not isinstance(action, TakeHomeStep) and not self._blocker(action.key)
+        ]
 
     def apply(self, actions: Iterable[Action]) -> None:
         """Carry out actions in the order of their phases."""
@@ -208,9 +219,15 @@ class _Applying:
                 if isinstance(outcome.action, _HELD_SHUT):
                     # Until a person's processes have ended they can open again what was closed before.
                     self._tried.discard(outcome.action)
+                if isinstance(outcome.action, TakeHomeStep):
+                    self._allow_starts(outcome.action.user)
             case Status.SKIPPED:
                 pass
         self._surroundings.ended(outcome)
+
+    def _allow_starts(self, user: str) -> None:
+        """Let the person's services be started once more: what they lacked may be in the home now."""
+        self._tried -= {tried for tried in self._tried if _is_start_for(user, tried)}
 
     def _reduced(self, plan: Plan) -> list[Action]:
         reduced = (self._for_failed(action, plan) for action in plan.actions)
@@ -227,8 +244,17 @@ class _Applying:
 
 
 _HELD_SHUT = (HoldJobs, LockAccount, SetLinger)
+_ONCE = (RunUnit, HaltUnit, RetireUnits, TakeHomeStep)
 
 
 def _identity(action: Action) -> object:
-    """Return what makes two actions one try: a unit is started or stopped once a run, however it looks."""
-    return (action.kind, action.key) if isinstance(action, RunUnit | HaltUnit) else action
+    """Return what makes two actions one try: a unit is started, a home changed once a run, however it looks."""
+    return (action.kind, action.key) if isinstance(action, _ONCE) else action
+
+
+def _is_start_for(user: str, tried: object) -> bool:
+    match tried:
+        case (RunUnit.kind, (str() as name, *_)):
+            return name == user
+        case _:
+            return False

@@ -42,6 +42,11 @@ class Files:
     site: str | None
     trusted: bool
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where they lie."""
+        return tuple(Path(path) for path in (self.roster, self.site or SITE) if path)
+
     def load(self, reserved: Collection[str]) -> Inputs:
         """Read and check both. Raises `FileRefused`."""
         roster_data, site_data = self._read()

@@ -27,7 +27,8 @@ def log_outcome(outcome: Outcome) -> None:
     }
     match outcome.status:
         case Status.DONE:
-            _log().info("action_done", message=_line(action.user, action.describe()), **told)
+            text = action.describe() + (f": {outcome.why}" if outcome.why else "")
+            _log().info("action_done", message=_line(action.user, text), **told)
         case Status.FAILED:
             text = f"FAILED {action.describe()}: {outcome.why}"
             _log().error("action_failed", message=_line(action.user, text), **told)

@@ -55,6 +55,7 @@ def _add_reconcile(commands: _Commands, files: _Parser) -> None:
     go.add_argument("--detailed-exitcode", action="store_true", help="with --dry-run: exit 2 if there are changes")
     go.add_argument("--json", action="store_true", help="print the plan, or the run, as JSON")
     go.add_argument("--allow-cuts", metavar="N", type=_number, help="let up to N people be cut off this once")
+    go.add_argument("--retry", action="store_true", help="try what failed in homes now, and not when its pause is over")
     go.add_argument("--lock-wait", metavar="S", type=_number, default=LOCK_SECONDS,
                     help=f"seconds to wait for another run to end (default: {LOCK_SECONDS})")  # fmt: skip
     go.set_defaults(command=run.reconcile)

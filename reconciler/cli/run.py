@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 
@@ -20,13 +21,16 @@ from reconciler.host import lock
 from reconciler.host.scan_accounts import system_names
 from reconciler.inputs import Files, Inputs, check_cluster, warn_without_effect
 
+# As a shell counts a process that SIGTERM has ended (signal(7): 15).
+_TERMINATED = 128 + 15
+
 
 def reconcile(options: argparse.Namespace) -> Exit:
     """Make one pass over everybody, or show what it would do."""
     if options.detailed_exitcode and not options.dry_run:
         raise UnknownName("--detailed-exitcode goes with --dry-run")
     log.configure()
-    purpose = Purpose(allow_cuts=options.allow_cuts)
+    purpose = Purpose(allow_cuts=options.allow_cuts, retry=options.retry)
     if not options.dry_run:
         return run(files_of(options, trusted=True), purpose, as_json=options.json, lock_wait=options.lock_wait)
     plan = dry_run(files_of(options, trusted=False), purpose, as_json=options.json)
@@ -48,6 +52,8 @@ def run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False, lo
     """Make one run under the lock, log all of it, and return its exit code."""
     started = time.monotonic()
     run_id = begin()
+    # As an exception, so that what was started is ended and nothing is left half written.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     with lock.exclusive(lock_wait):
         try:
             done = engine.reconcile(surroundings_of(files, quiet=as_json), purpose)
@@ -70,7 +76,7 @@ def run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False, lo
 
 def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
     """Put the real machine together."""
-    scanner, executor = this_machine()
+    scanner, executor = this_machine(files)
     quiet = quiet or log.goes_to_journal(sys.stderr, os.environ)
     return Surroundings(
         load=lambda: _load(files),

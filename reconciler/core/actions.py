@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from reconciler.core import outputs
 from reconciler.core.days import shown_day
+from reconciler.core.home_steps import HomeStep
 from reconciler.core.outputs import Route
 from reconciler.core.records import CutRecord, Identity, Step
 from reconciler.core.site import OutputKind
@@ -47,10 +48,12 @@ class Phase(IntEnum):
     OPEN_LOGIN = 12
     RESUME = 13
     ENV_FILES = 14
-    UNITS = 15
-    MAPS = 16
-    EXTERNAL = 17
-    CONFIRM = 18
+    RETIRE = 15
+    UNITS = 16
+    MAPS = 17
+    HOMES = 18
+    EXTERNAL = 19
+    CONFIRM = 20
 
 
 class _OfUser:
@@ -600,6 +603,60 @@ class ResumeJobs(_OfUser):
 
 
 @dataclass(frozen=True, slots=True)
+class RetireUnits(_OfUser):
+    """Stop, disable and rename units of a person's own systemd that hold what a service needs. Done as the person."""
+
+    phase: ClassVar = Phase.RETIRE
+    sign: ClassVar = Sign.STOP
+    kind: ClassVar = "retire_units"
+    user: str
+    service: str
+    home: str
+    step: HomeStep
+
+    @property
+    def key(self) -> Key:
+        """The service of the user."""
+        return (self.user, self.service)
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{self.service}: own unit {self.step.body.describe()} → stopped, disabled, renamed"
+
+
+@dataclass(frozen=True, slots=True)
+class TakeHomeStep(_OfUser):
+    """Take one step in a person's home, as the person. `digest` is its definition's, `why` says why it is due.
+
+    `place` is where it stands among the person's steps, which are taken in the site's order.
+    """
+
+    phase: ClassVar = Phase.HOMES
+    kind: ClassVar = "take_home_step"
+    user: str
+    home: str
+    step: HomeStep
+    digest: str
+    why: str
+    is_first: bool
+    place: int
+
+    @property
+    def sign(self) -> Sign:
+        """What was never there is added."""
+        return Sign.ADD if self.is_first else Sign.CHANGE
+
+    @property
+    def key(self) -> Key:
+        """The step of the user, below the one that it needs."""
+        return (self.user, "home", *self.step.name.split("/"))
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"home step {self.step.name}: {self.why} → {self.step.body.describe()}"
+
+
+@dataclass(frozen=True, slots=True)
 class RunHook(_OfUser):
     """Run the site's command for an external step, and record that it has been taken."""
 
@@ -699,6 +756,8 @@ Action = (
     | EndProcesses
     | OpenLogin
     | ResumeJobs
+    | RetireUnits
+    | TakeHomeStep
     | RunHook
     | RecordIdentities
     | ForgetCut

@@ -1,4 +1,4 @@
-"""The days of shadow(5), counted from 1970, as dates."""
+"""Days and seconds counted from 1970, as dates and times."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ def shown_day(day: int) -> str:
         return date.fromordinal(_FIRST + day).isoformat()
     except (ValueError, OverflowError):
         return f"day {day}"
+
+
+def shown_time(seconds: int) -> str:
+    """Return a time as YYYY-MM-DD HH:MM UTC."""
+    day, left = divmod(seconds, 86_400)
+    return f"{shown_day(day)} {left // 3600:02}:{left % 3600 // 60:02} UTC"

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.core.home_steps import HomeStep
 from reconciler.core.records import Step
 from reconciler.core.roster import Roster, User
 from reconciler.core.site import Hook, OutputKind, PortRule, Service, Site
+from reconciler.core.standard_homes import home_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,13 @@ class DesiredUser:
     name: str
     identity: str
     k8s_user: str
+    tier: str
     groups: tuple[str, ...]
     admin: bool
     parked: bool
     adopt: bool
     services: Mapping[str, DesiredService]
+    steps: tuple[HomeStep, ...] = ()
 
     @property
     def routed(self) -> DesiredService | None:
@@ -50,7 +54,8 @@ class Desired:
     """The people by name, sorted, and the site's policy for the machine as a whole.
 
     `admin_groups`: who is in all groups of one of these sets is an administrator. `cut` are people whom a
-    command cuts off now, beside those whose record says so; `uncut` those for whom a command ends that.
+    command cuts off now, beside those whose record says so; `uncut` those for whom a command ends that. `retry`:
+    steps in homes that failed are tried again before their time.
     """
 
     users: Mapping[str, DesiredUser]
@@ -61,11 +66,15 @@ class Desired:
     subids: bool
     create_groups: bool
     hooks: Mapping[Step, Hook] = field(default_factory=dict)
+    legacy_units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    retry: bool = False
     cut: frozenset[str] = frozenset()
     uncut: frozenset[str] = frozenset()
 
 
-def desire(roster: Roster, site: Site, *, cut: Collection[str] = (), uncut: Collection[str] = ()) -> Desired:
+def desire(
+    roster: Roster, site: Site, *, cut: Collection[str] = (), uncut: Collection[str] = (), retry: bool = False
+) -> Desired:
     """Combine who works here with what the site gives to each tier, and with what a command asks for."""
     return Desired(
         users={name: _desired_user(user, site) for name, user in roster.users.items()},
@@ -76,6 +85,8 @@ def desire(roster: Roster, site: Site, *, cut: Collection[str] = (), uncut: Coll
         subids=site.subids,
         create_groups=site.create_groups,
         hooks=site.hooks,
+        legacy_units=site.legacy_units,
+        retry=retry,
         cut=frozenset(cut),
         uncut=frozenset(uncut),
     )
@@ -88,6 +99,7 @@ def _desired_user(user: User, site: Site) -> DesiredUser:
         name=user.name,
         identity=user.authentik_user,
         k8s_user=user.k8s_user,
+        tier=user.tier,
         groups=tier.groups,
         admin=tier.admin,
         parked=user.parked,
@@ -96,6 +108,7 @@ def _desired_user(user: User, site: Site) -> DesiredUser:
             service.name: _desired_service(service, user, enabled=switches.get(service.name, service.enabled))
             for service in site.services.values()
         },
+        steps=home_steps(user, site),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
+from reconciler.core.home_records import StepRecord
 from reconciler.core.records import Records
 from reconciler.core.site import OutputKind
 
@@ -190,6 +191,30 @@ class Presence:
     processes: tuple[Process, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of root's whose content is for homes: what tells one state of it from another, or why it is not usable."""
+
+    state: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HomeWork:
+    """What is known of the homes without opening anything in them.
+
+    `records` are the steps on record, by person and name; `changed` the first path of each that does not look any more
+    as it did then. `sources` are those that are there, by path; `with_agent` the people who have an agent's command;
+    `legacy_units` the old unit files that are there, by person and service.
+    """
+
+    records: Mapping[str, Mapping[str, StepRecord]] = field(default_factory=dict)
+    changed: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    with_agent: frozenset[str] = frozenset()
+    legacy_units: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Observed:
     """All that a plan needs to know of the host.
@@ -220,6 +245,7 @@ class Observed:
     records: Records | None = field(default_factory=Records)
     presence: Mapping[str, Presence] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
+    home_work: HomeWork | None = field(default_factory=HomeWork)
     now: int = 0
     unseen: tuple[str, ...] = ()
 

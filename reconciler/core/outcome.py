@@ -20,7 +20,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One action and how it ended; `why` says so where it was not done."""
+    """One action and how it ended; `why` says so where it was not done, and of some what came of it."""
 
     action: Action
     status: Status = Status.DONE

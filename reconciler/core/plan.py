@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconciler.core import outputs
-from reconciler.core.actions import Action, CuttingAction, Phase, WriteOutput
+from reconciler.core.actions import Action, CuttingAction, Phase, TakeHomeStep, WriteOutput
 from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
 from reconciler.core.plan_cuts import commanded, last_admins, misrecorded, other_account, plan_cuts, recorded, without
+from reconciler.core.plan_homes import plan_homes
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
 from reconciler.core.plan_ports import plan_ports, sticky_ports
 from reconciler.core.plan_returns import plan_returns, unrecorded
@@ -61,12 +62,13 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
     units = plan_units(wanted, observed, accounts.refused, ports.blocked, cut)
     maps = plan_outputs(wanted, observed, accounts.refused | admins | others, ports, leaving)
+    homes = plan_homes(wanted, observed, accounts.refused, sticky_ports(observed) | ports.ports)
     cuts = plan_cuts(desired, observed, cut)
     returns = plan_returns(desired, observed, wanted.users.keys() - accounts.refused)
     steps = plan_steps(desired, observed, cut)
-    actions = [*accounts.actions, *ports.actions, *units.actions, *maps]
+    actions = [*accounts.actions, *ports.actions, *units.actions, *maps, *homes.actions]
     actions += [*cuts.actions, *returns, *steps.actions, *plan_identities(desired, observed, cut | admins)]
-    findings = [*accounts.findings, *ports.findings, *units.findings]
+    findings = [*accounts.findings, *ports.findings, *units.findings, *homes.findings]
     findings += [*cuts.findings, *steps.findings]
     findings += map(_unreadable, unreadable_outputs(observed))
     findings += [*_half_deleted(wanted, observed), *unrecorded(observed, wanted.users.keys() & managed)]
@@ -148,5 +150,6 @@ def _losing(actions: list[Action], leaving: frozenset[str], mapped: frozenset[st
     return halted | (leaving & mapped if unmapping else set())
 
 
-def _order(action: Action) -> tuple[Phase, str, str, tuple[str, ...]]:
-    return (action.phase, action.user or "", action.kind, action.key)
+def _order(action: Action) -> tuple[Phase, str, str, int, tuple[str, ...]]:
+    place = action.place if isinstance(action, TakeHomeStep) else 0
+    return (action.phase, action.user or "", action.kind, place, action.key)

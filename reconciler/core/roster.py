@@ -7,23 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from reconciler.core import names
 from reconciler.core.document import Document, Node, Place, Scalar, Sequence, read_document
 from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.fields import Fields, shown
+from reconciler.core.home_steps import CodeLayout
 from reconciler.core.site import Namespaces, Site, Tier
 from reconciler.core.text import printable
 
 IMPLICIT_REPO = "infra"
-
-
-class CodeLayout(StrEnum):
-    """What `~/code` is: the infra clone itself, or a folder with the clones beside each other."""
-
-    SINGLE = "single"
-    WORKSPACE = "workspace"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.core import names
-from reconciler.core.document import Document, Node, Scalar, Sequence, read_document
 from reconciler.core.document import Mapping as MappingNode
+from reconciler.core.document import Node, Scalar, Sequence, read_document
 from reconciler.core.fields import Fields, Rule, is_null, shown
 from reconciler.core.records import Step
+from reconciler.core.site_homes import BRANCH, GIT_URL, SiteStep, read_homes
 from reconciler.core.text import printable
 
 HOOK_PLACEHOLDERS = ("{user}", "{authentik_user}", "{k8s_user}")
+# A token goes with the request: in clear only within the machine.
+SNAPSHOT_URL = Rule(
+    re.compile(r"https://[^\s/@]+(?:/\S*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?(?:/\S*)?"),
+    "an https address, or http on this machine, as in https://snapshots.example.org/{user}",
+)
 _STEP = Rule(re.compile("|".join(Step)), "one of " + ", ".join(Step))
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535
@@ -139,6 +145,23 @@ class Hook:
     timeout: int = 30
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Where people's clones come from. A repository of the roster is `{repo_base}/{repo}.git`; None leaves it out."""
+
+    infra_url: str | None = None
+    branch: str | None = None
+    repo_base: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Playwright:
+    """Where a person's browser gets its storage state from, and root's file with the token for it."""
+
+    snapshot_url: str | None = None
+    token_file: str | None = "/etc/rosterd/playwright-token"  # noqa: S105 (a path)
+
+
 _T3 = Service(
     "t3",
     ("t3-serve@.service",),
@@ -150,6 +173,14 @@ _PLAYWRIGHT = Service(
     ("playwright-mcp@.service", "playwright-snapshot-refresh@.timer"),
     PortRule("PLAYWRIGHT_PORT", 8931, 9930, "/etc/t3-serve/playwright-{user}.env"),
 )
+# What people had made for themselves before the services above.
+_LEGACY = {
+    "playwright": (
+        "playwright-mcp.service",
+        "playwright-snapshot-refresh.timer",
+        "playwright-snapshot-refresh.service",
+    )
+}
 _TIERS = (
     Tier("admin", ("code-shared", "docker", "sudo"), admin=True, cluster=ClusterCheck.EXEMPT),
     Tier("power-user"),
@@ -172,7 +203,11 @@ class Site:
     create_groups: bool = False
     subids: bool = True
     settle: int = 5
+    code: Code = Code()
+    playwright: Playwright = Playwright()
     hooks: Mapping[Step, Hook] = field(default_factory=dict)
+    homes: Mapping[str, SiteStep | None] = field(default_factory=dict)
+    legacy_units: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(_LEGACY))
     without_effect: tuple[str, ...] = ()
 
     @property
@@ -203,17 +238,22 @@ def parse_site(name: str, data: bytes) -> Site:
 
 def _read_site(fields: Fields) -> Site:
     default = Site()
+    tiers, services = _tiers(fields, default), _services(fields, default)
     site = Site(
         shell=fields.take_text("shell", names.PATH, default.shell),
-        tiers=_tiers(fields, default),
-        services=_services(fields, default),
+        tiers=tiers,
+        services=services,
         outputs=_outputs(fields, default),
         guards=_guards(fields),
         k8s_users=_tier_source(fields),
         create_groups=fields.take_flag("create_groups", default=default.create_groups),
         subids=fields.take_flag("subids", default=default.subids),
         settle=fields.take_number("settle", 0, 300, default.settle),
+        code=_code(fields),
+        playwright=_playwright(fields),
         hooks=_hooks(fields),
+        homes=read_homes(fields, tiers, [name for name, service in services.items() if service.port]),
+        legacy_units=_legacy_units(fields, services, default),
         without_effect=_checked_only(fields),
     )
     fields.finish()
@@ -356,30 +396,43 @@ def _command(fields: Fields) -> tuple[str, ...]:
 
 def _checked_only(fields: Fields) -> tuple[str, ...]:
     """Check the settings of parts that this version does not have; return those that are in use."""
-    used = [*_flat(fields, "code", ("infra_url", "branch", "repo_base"))]
-    used += _flat(fields, "playwright", ("snapshot_url", "token_file"))
-    if fields.take_each("legacy_units", lambda name, node: _legacy(fields.document, name, node)):
-        used.append("legacy_units")
     node = fields.value("metrics")
-    if node is not None and not is_null(node):
-        fields.text_of("metrics", node, names.PATH, "")
-        used.append("metrics")
-    return tuple(used)
+    if node is None or is_null(node):
+        return ()
+    fields.text_of("metrics", node, names.PATH, "")
+    return ("metrics",)
 
 
-def _flat(fields: Fields, key: str, allowed: tuple[str, ...]) -> list[str]:
-    node = fields.take_mapping(key)
+def _code(fields: Fields) -> Code:
+    node = fields.take_mapping("code")
     if node is None:
-        return []
-    inner = Fields(fields.document, key, node)
-    used = []
-    for name in allowed:
-        value = inner.value(name)
-        if value is not None and not is_null(value):
-            inner.text_of(name, value, names.TEXT, "")
-            used.append(f"{key}.{name}")
+        return Code()
+    inner = Fields(fields.document, "code", node)
+    code = Code(
+        infra_url=_or_null(inner, "infra_url", GIT_URL),
+        branch=_or_null(inner, "branch", BRANCH),
+        repo_base=_or_null(inner, "repo_base", GIT_URL),
+    )
     inner.finish()
-    return used
+    return code
+
+
+def _playwright(fields: Fields) -> Playwright:
+    node = fields.take_mapping("playwright")
+    if node is None:
+        return Playwright()
+    inner = Fields(fields.document, "playwright", node)
+    snapshot_url = _or_null(inner, "snapshot_url", SNAPSHOT_URL)
+    token_file = _or_null(inner, "token_file", names.PATH, Playwright().token_file)
+    inner.finish()
+    return Playwright(snapshot_url, token_file)
+
+
+def _or_null(fields: Fields, key: str, rule: Rule, default: str | None = None) -> str | None:
+    node = fields.value(key)
+    if node is None:
+        return default
+    return None if is_null(node) else fields.text_of(key, node, rule, "") or None
 
 
 def _hooks(fields: Fields) -> Mapping[Step, Hook]:
@@ -402,15 +455,19 @@ def _hook(fields: Fields, name: Scalar, node: Node) -> Hook | None:
     return hook
 
 
-def _legacy(document: Document, name: Scalar, node: Node) -> bool | None:
-    subject = f"legacy_units of '{printable(name.text)}'"
-    if not isinstance(node, Sequence):
-        document.problem(node.place, f"{subject} is {shown(node)}; it must be a list of units")
-        return None
-    for item in node.items:
-        if not (isinstance(item, Scalar) and item.kind == "str" and names.UNIT.accepts(item.text)):
-            document.problem(item.place, f"{subject}: {shown(item)} is not {names.UNIT.words}")
-    return True
+def _legacy_units(fields: Fields, services: Mapping[str, Service], default: Site) -> Mapping[str, tuple[str, ...]]:
+    node = fields.take_mapping("legacy_units")
+    if node is None:
+        return {} if fields.value("legacy_units") is not None else default.legacy_units
+    inner = Fields(fields.document, "legacy_units", node)
+    return {name: inner.take_texts(name, names.UNIT) for name in _known_services(inner, services)}
+
+
+def _known_services(inner: Fields, services: Mapping[str, Service]) -> list[str]:
+    for name, _ in inner.node.entries:
+        if name.text not in services:
+            inner.wrong(name.place, f"'{printable(name.text)}' is no service; there are {', '.join(services)}")
+    return [name.text for name, _ in inner.node.entries if name.text in services]
 
 
 def _entry(fields: Fields, what: str, rule: Rule, name: Scalar, node: Node) -> Fields | None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -124,17 +123,36 @@ class Systemd:
         Returns for each unit the job's result as JobRemoved has it ("done", "failed", …), the error
         text if it could not be queued, or "timeout" if it had not ended after `seconds`.
         """
+        return dict(self.each_job(job, units, seconds))
+
+    def each_job(
+        self,
+        job: Job,
+        units: Iterable[str],
+        seconds: float,
+        *,
+        at_once: int | None = None,
+        enough: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[str, str]]:
+        """Queue one job for each unit, and yield each with its result, as `run_jobs` has it, when it has ended.
+
+        `at_once` is how many jobs may be under way together, which the next unit waits for. Twice a second `enough` is
+        asked: once it is true what has not ended is yielded as "timeout".
+        """
         self._listen_for_jobs()
-        waiting = _Jobs(self, job, units)
+        waiting = _Jobs(self, job, units, at_once)
         deadline = time.monotonic() + seconds
         next_ping = time.monotonic() + _SILENCE_SECONDS
         waiting.send_more()
-        while not waiting.done and time.monotonic() < deadline and self._dead is None:
+        while not waiting.done and time.monotonic() < deadline and self._dead is None and not enough():
             self._iterate(0.5)
             if time.monotonic() >= next_ping:
                 self._ping()
                 next_ping = time.monotonic() + _SILENCE_SECONDS
-        return waiting.outcome(self._dead or "timeout")
+            yield from waiting.take_ended()
+            waiting.send_more()
+        yield from waiting.take_ended()
+        yield from waiting.left(self._dead or "timeout")
 
     def _ping(self) -> None:
         """See whether systemd still answers: a job that takes long and a dead bus look the same from here."""
@@ -251,10 +269,12 @@ class Systemd:
 class _Jobs:
     """The jobs of one batch: what is still to send, what awaits a reply, what awaits its end."""
 
-    def __init__(self, systemd: Systemd, job: Job, units: Iterable[str]) -> None:
+    def __init__(self, systemd: Systemd, job: Job, units: Iterable[str], at_once: int | None) -> None:
         self._systemd = systemd
         self._job = job
-        self._unsent = deque(units)
+        self._unsent: Iterator[str] = iter(units)
+        self._all_sent = False
+        self._at_once = at_once
         self._unanswered: set[str] = set()
         self._queued: dict[str, str] = {}
         self._refused: dict[str, str] = {}
@@ -262,23 +282,35 @@ class _Jobs:
     @property
     def done(self) -> bool:
         """Whether every job has been refused or has ended."""
-        return (
-            not self._unsent
-            and not self._unanswered
-            and all(self._systemd.result_of(path) for path in self._queued.values())
-        )
+        return self._all_sent and not (self._unanswered or self._queued or self._refused)
 
     def send_more(self) -> None:
-        """Send as many requests as may await their reply."""
-        while self._unsent and len(self._unanswered) < _IN_FLIGHT:
-            unit = self._unsent.popleft()
-            self._unanswered.add(unit)
-            self._systemd.queue(self._job, unit, partial(self._note, unit))
+        """Send as many requests as may await their reply, and as may be under way together."""
+        while not self._all_sent and self._has_room():
+            unit = next(self._unsent, None)
+            if unit is None:
+                self._all_sent = True
+            else:
+                self._unanswered.add(unit)
+                self._systemd.queue(self._job, unit, partial(self._note, unit))
 
-    def outcome(self, otherwise: str) -> dict[str, str]:
-        """Return what became of each unit's job, `otherwise` for those that have not ended."""
-        ended = {unit: self._systemd.result_of(path) or otherwise for unit, path in self._queued.items()}
-        return ended | self._refused | dict.fromkeys([*self._unsent, *self._unanswered], otherwise)
+    def _has_room(self) -> bool:
+        under_way = len(self._unanswered) + len(self._queued)
+        return len(self._unanswered) < _IN_FLIGHT and (self._at_once is None or under_way < self._at_once)
+
+    def take_ended(self) -> Iterator[tuple[str, str]]:
+        """Yield each unit whose job was refused or has ended since the last call, with its result."""
+        ended = {unit: result for unit, path in self._queued.items() if (result := self._systemd.result_of(path))}
+        ended |= self._refused
+        self._refused = {}
+        for unit in ended:
+            self._queued.pop(unit, None)
+        yield from ended.items()
+
+    def left(self, otherwise: str) -> Iterator[tuple[str, str]]:
+        """Yield `otherwise` for each unit whose job has not ended or was never sent."""
+        for unit in [*self._queued, *sorted(self._unanswered), *([] if self._all_sent else self._unsent)]:
+            yield unit, otherwise
 
     def _note(self, unit: str, path: str | None, error: str) -> None:
         self._unanswered.discard(unit)

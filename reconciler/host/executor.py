@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -31,21 +32,27 @@ from reconciler.core.actions import (
     RecordIdentities,
     RemoveGhost,
     ResumeJobs,
+    RetireUnits,
     RunHook,
     RunUnit,
     SetCutReason,
     SetHomeMode,
     SetLinger,
+    TakeHomeStep,
     WriteOutput,
     WritePort,
 )
 from reconciler.core.envfile import with_assignment
+from reconciler.core.home_records import StepRecord, recorded_step
+from reconciler.core.home_steps import Ending, Result
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
 from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
-from reconciler.host import cutting, files
+from reconciler.host import cutting, files, lock
 from reconciler.host.bus import BusUnavailable, Job, Systemd
+from reconciler.host.homes import Said, take_steps
+from reconciler.host.looks import same, still
 from reconciler.host.process import RunAs, run
 from reconciler.host.scan_accounts import scan_passwd
 from reconciler.host.state import State
@@ -58,26 +65,39 @@ _ENV_MODE = 0o600
 _MAP_MODE = 0o644
 
 
+HomeAction = RetireUnits | TakeHomeStep
+_STATUS = {
+    Ending.DONE: Status.DONE,
+    Ending.KEPT: Status.DONE,
+    Ending.BLOCKED: Status.SKIPPED,
+    Ending.FAILED: Status.FAILED,
+}
+
+
 class HostExecutor:
     """Changes this machine. Needs root."""
 
-    def __init__(self, systemd: Systemd, state: State) -> None:
-        """Use this connection for units and these records for accounts being created."""
+    def __init__(self, systemd: Systemd, state: State, watched: Sequence[Path] = ()) -> None:
+        """Use this connection for units and these records; long work is put off once a file of `watched` is edited."""
         self._systemd = systemd
         self._state = state
+        self._watched = watched
         self._locked: AccountFilesLocked | None = None
 
     def apply(self, actions: Sequence[Action]) -> Iterator[Outcome]:
-        """Carry out one phase. Units go in batches, everything else one after the other."""
+        """Carry out one phase. Units and homes go side by side, everything else one after the other."""
+        homes = [action for action in actions if isinstance(action, RetireUnits | TakeHomeStep)]
         halts = [action for action in actions if isinstance(action, HaltUnit)]
         runs = [action for action in actions if isinstance(action, RunUnit)]
         for action in actions:
-            if not isinstance(action, HaltUnit | RunUnit):
+            if not isinstance(action, HaltUnit | RunUnit | RetireUnits | TakeHomeStep):
                 yield self._attempt(action)
         if halts:
             yield from self._halt(halts)
         if runs:
             yield from self._run(runs)
+        if homes:
+            yield from self._in_homes(homes)
 
     def _attempt(self, action: Action) -> Outcome:
         try:
@@ -142,8 +162,8 @@ class HostExecutor:
             case ForgetCut():
                 cutting.set_held_aside(action.user)
                 self._state.remove_cut(action.user)
-            case RunUnit() | HaltUnit():
-                raise AssertionError("units are carried out in batches")
+            case RunUnit() | HaltUnit() | RetireUnits() | TakeHomeStep():
+                raise AssertionError("units and homes are carried out in batches")
             case _:
                 assert_never(action)
 
@@ -256,6 +276,41 @@ class HostExecutor:
         results = self._jobs(good, partial(self._systemd.run_jobs, Job.START, seconds=_JOB_SECONDS))
         failed |= {unit: f"start job: {why}" for unit, why in results.items() if why != "done"}
         yield from _outcomes(actions, failed)
+
+    def _in_homes(self, actions: Sequence[HomeAction]) -> Iterator[Outcome]:
+        """Have the steps of all homes taken side by side, and put on record how each ended."""
+        people: dict[str, list[HomeAction]] = {}
+        for action in actions:
+            people.setdefault(action.user, []).append(action)
+        orders = {name: (own[0].home, [action.step for action in own]) for name, own in people.items()}
+        before = [same(path) for path in self._watched]
+        try:
+            records = self._state.home_steps()
+            for name, said in take_steps(
+                self._systemd, orders, put_off=lambda: lock.is_wanted() or not all(map(still, before))
+            ):
+                yield from self._judge(people.pop(name), said, records.get(name, {}))
+        except (RosterdError, OSError) as error:
+            for action in (action for own in people.values() for action in own):
+                yield Outcome(action, Status.FAILED, str(error))
+
+    def _judge(self, actions: Sequence[HomeAction], said: Said, records: Mapping[str, StepRecord]) -> Iterator[Outcome]:
+        now, steps = int(time.time()), dict(records)
+        broke_off = said.why if said.why and not said.put_off else ""
+        for action in actions:
+            name = action.step.name
+            result = said.results.get(name)
+            if result is None and broke_off:
+                # The unit ended in the middle of this step, by its time or by a signal.
+                result, broke_off = Result(name, Ending.FAILED, broke_off), ""
+            if result is None:
+                yield Outcome(action, Status.SKIPPED, said.why or "its turn did not come")
+                continue
+            if isinstance(action, TakeHomeStep):
+                steps[name] = recorded_step(result, action.digest, now, records.get(name))
+            yield Outcome(action, _STATUS[result.ending], result.detail)
+        if steps != records:
+            self._state.save_home_steps(actions[0].user, steps)
 
     def _jobs(self, units: list[str], run_jobs: Callable[[list[str]], dict[str, str]]) -> dict[str, str]:
         if not units:

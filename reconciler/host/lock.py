@@ -13,6 +13,8 @@ from reconciler.errors import LockBusy, ScanFailed
 
 DEFAULT_PATH = Path("/run/rosterd/lock")
 _PAUSE = 0.1
+# Held, shared, by those who wait for the lock: so that who has it can see it, and make haste.
+_WAITING = "waiting"
 
 
 @contextmanager
@@ -35,12 +37,33 @@ def exclusive(wait: float, path: Path = DEFAULT_PATH) -> Iterator[None]:
 
 def _acquire(descriptor: int, wait: float, path: Path) -> None:
     deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _open_waiting(path) as waiting:
+        while not _try(descriptor, fcntl.LOCK_EX):
+            _try(waiting, fcntl.LOCK_SH)
             if time.monotonic() >= deadline:
-                raise LockBusy(f"another run holds {path}; waited {wait:.0f} s (who: fuser {path})") from None
+                raise LockBusy(f"another run holds {path}; waited {wait:.0f} s (who: fuser {path})")
             time.sleep(_PAUSE)
-        else:
-            return
+
+
+def is_wanted(path: Path = DEFAULT_PATH) -> bool:
+    """Say whether somebody waits for the lock, which the caller holds."""
+    with _open_waiting(path) as waiting:
+        return not _try(waiting, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _open_waiting(path: Path) -> Iterator[int]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path.with_name(_WAITING), flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _try(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

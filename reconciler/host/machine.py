@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from reconciler.host.bus import Systemd
 from reconciler.host.executor import HostExecutor
 from reconciler.host.scan import Scanner
 from reconciler.host.state import State
 
 
-def this_machine() -> tuple[Scanner, HostExecutor]:
-    """Return the scanner and the executor of this machine; nothing is opened before it is needed."""
+def this_machine(watched: Sequence[Path] = ()) -> tuple[Scanner, HostExecutor]:
+    """Return the scanner and the executor of this machine; nothing is opened before it is needed.
+
+    `watched` are the files whose edit puts long work off.
+    """
     systemd, state = Systemd(), State()
-    return Scanner(systemd, state), HostExecutor(systemd, state)
+    return Scanner(systemd, state), HostExecutor(systemd, state, watched)

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,29 +56,31 @@ class RunAs:
     home: str
 
 
-def run(
+def run(  # noqa: PLR0913 (all that a process is started with meets here)
     argv: Sequence[str],
     *,
     timeout: float,
     run_as: RunAs | None = None,
     given: bytes | None = None,
+    environment: Mapping[str, str] | None = None,
+    folder: str = "/",
     watch: Callable[[int], None] | None = None,
 ) -> Finished:
     """Run a program to its end, `timeout` seconds at most, with `given` on its standard input.
 
+    It is started in `folder`, with `environment` beside the few variables that every program gets.
     `watch` is called with its pid a few times a second, while it runs.
 
     Raises `StepFailed` if it cannot be started or does not end in time; any exit code is returned.
     """
-    environment = _ENVIRONMENT | ({"HOME": run_as.home} if run_as else {})
     try:
         child = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
-            cwd="/",
+            env=_ENVIRONMENT | ({"HOME": run_as.home} if run_as else {}) | dict(environment or {}),
+            cwd=folder,
             start_new_session=True,
             umask=0o022 if run_as is None else 0o077,
             user=run_as.uid if run_as else None,

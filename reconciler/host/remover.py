@@ -121,6 +121,7 @@ class Remover:
             case DropOrphans():
                 _drop_orphans(step)
             case ForgetCut():
+                self._state.remove_home_steps(step.user)
                 self._state.remove_cut(step.user)
             case CompleteTombstone():
                 self._mark(step.user, complete=True)

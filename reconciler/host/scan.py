@@ -22,6 +22,7 @@ from reconciler.core.site import PortRule, template_of
 from reconciler.errors import ScanFailed
 from reconciler.host import scan_accounts, scan_files, scan_ports, scan_units
 from reconciler.host.bus import Systemd
+from reconciler.host.scan_home_work import scan_home_work
 from reconciler.host.scan_presence import Person, scan_presence
 from reconciler.host.state import State
 
@@ -60,6 +61,7 @@ class Scanner:
             shell_exists=Path(desired.shell).exists(),
             listeners=_listeners(desired, env_files or {}),
             records=self._see(self._state.records, "records of people who were cut off"),
+            home_work=self._see(lambda: scan_home_work(desired, accounts, self._state), "what is on record of homes"),
             now=int(time.time()),
         )
         seen = self._with_presence(self._with_homes(seen, desired), desired)

@@ -4,6 +4,7 @@ creating/NAME    an account is being created: durable before `useradd` starts, g
 cuts/NAME        somebody is cut off: how they were before
 tombstones/NAME  somebody is deleted: what they had, and where it is archived
 retired/UID      a deleted person's ids whose name was let go; nobody gets them again
+homes/NAME       the steps in a home: how each ended, and how what it relied on looked then
 identities       what the people of the last run are called elsewhere, for when they have left the roster
 """
 
@@ -15,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reconciler.core.home_records import StepRecord, home_document, home_records_from
 from reconciler.core.records import (
     CutRecord,
     Identity,
@@ -44,6 +46,7 @@ class State:
         self._cuts = folder / "cuts"
         self._tombstones = folder / "tombstones"
         self._retired = folder / "retired"
+        self._homes = folder / "homes"
         self._identities = folder / "identities"
 
     # --- accounts being created ---
@@ -110,6 +113,21 @@ class State:
     def save_identities(self, identities: Mapping[str, Identity]) -> None:
         """Record what people are called elsewhere."""
         self._save(self._identities, {name: as_document(one) for name, one in identities.items()})
+
+    # --- steps in homes ---
+
+    def home_steps(self) -> dict[str, dict[str, StepRecord]]:
+        """Return how the steps in homes ended, by person and name. Raises `ScanFailed` or PermissionError."""
+        return _each(self._homes, home_records_from)
+
+    def save_home_steps(self, name: str, steps: Mapping[str, StepRecord]) -> None:
+        """Record how the steps in somebody's home ended."""
+        self._save(self._homes / name, home_document(steps))
+
+    def remove_home_steps(self, name: str) -> None:
+        """Forget a home: it is not there any more."""
+        if (self._homes / name).exists():
+            files.remove_file(self._homes / name)
 
     def _cut(self, name: str) -> CutRecord:
         return _one(self._cuts / name, None, cut_record_from)

@@ -34,21 +34,26 @@ from reconciler.core.actions import (
     RecordIdentities,
     RemoveGhost,
     ResumeJobs,
+    RetireUnits,
     RunHook,
     RunUnit,
     SetCutReason,
     SetHomeMode,
     SetLinger,
+    TakeHomeStep,
     WriteOutput,
     WritePort,
 )
 from reconciler.core.desired import Desired
+from reconciler.core.home_records import StepRecord
+from reconciler.core.home_steps import Ending, RetireStep
 from reconciler.core.observed import (
     Account,
     EnvFile,
     Group,
     Home,
     HomeKind,
+    HomeWork,
     Listener,
     Login,
     Observed,
@@ -187,6 +192,10 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             return _with_presence(seen, action.user, found)
         case EndProcesses():
             return _without_processes(seen, action)
+        case RetireUnits():
+            return _without_legacy_units(seen, action)
+        case TakeHomeStep():
+            return _with_step_taken(seen, action)
         case _:
             assert_never(action)
 
@@ -314,6 +323,36 @@ def _without_running(seen: Observed, action: HaltUnit) -> Observed:
     if action.disable:
         units = replace(units, enabled=units.enabled - {action.unit})
     return replace(seen, units=units)
+
+
+# --- homes ---
+
+
+def _without_legacy_units(seen: Observed, action: RetireUnits) -> Observed:
+    """Rename the unit files and stop the units, which frees their ports."""
+    body = action.step.body
+    if not isinstance(body, RetireStep):
+        raise TypeError(f"{body} retires nothing")
+    uid = seen.accounts[action.user].uid
+    work = _home_work(seen)
+    units = {owner: left for owner, left in work.legacy_units.items() if owner != (action.user, action.service)}
+    listeners = tuple(found for found in seen.listeners if not (found.uid == uid and found.user_unit in body.units))
+    return replace(seen, listeners=listeners, home_work=replace(work, legacy_units=units))
+
+
+def _with_step_taken(seen: Observed, action: TakeHomeStep) -> Observed:
+    """Take a step with success. Nothing is watched: no look finds a change of what it relied on."""
+    if action.user not in seen.accounts:
+        raise ToolFailed(f"no account {action.user}", seen)
+    work = _home_work(seen)
+    record = StepRecord(action.digest, Ending.DONE, "done", seen.now)
+    steps = {**work.records.get(action.user, {}), action.step.name: record}
+    changed = {place: path for place, path in work.changed.items() if place != (action.user, action.step.name)}
+    return replace(seen, home_work=replace(work, records={**work.records, action.user: steps}, changed=changed))
+
+
+def _home_work(seen: Observed) -> HomeWork:
+    return seen.home_work or HomeWork()
 
 
 def _with_foreign(seen: Observed, action: RunUnit | HaltUnit) -> Observed:

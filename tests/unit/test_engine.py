@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,16 +14,20 @@ from reconciler.core.actions import (
     CreateGroup,
     HaltUnit,
     Phase,
+    RetireUnits,
     RunUnit,
+    TakeHomeStep,
     WriteOutput,
     WritePort,
 )
 from reconciler.core.desired import Desired
-from reconciler.core.observed import Home, HomeKind, Observed
+from reconciler.core.home_steps import DirectoryStep, HomeStep
+from reconciler.core.observed import Home, HomeKind, HomeWork, Listener, Observed
 from reconciler.core.outcome import Status
 from reconciler.core.outputs import parse
 from reconciler.core.roster import Roster
 from reconciler.core.site import OutputKind, Site
+from reconciler.core.site_homes import SiteStep
 from reconciler.engine import MAX_PASSES, Surroundings, reconcile
 from reconciler.errors import FileRefused, ScanFailed
 from reconciler.inputs import Inputs
@@ -378,3 +383,111 @@ def test_a_second_look_that_fails_is_told_and_what_was_done_is_kept() -> None:
 def test_nobody_on_the_roster_and_nobody_on_the_machine_is_nothing_to_do() -> None:
     host = MemoryHost(bare().having(outputs={}).observed)
     assert run(host, Roster({}), Site(outputs=())).outcomes == []
+
+
+# --- homes ---
+
+NOTES = HomeStep("notes", DirectoryStep("notes"), 30)
+WITH_NOTES = replace(SITE, homes={"notes": SiteStep(NOTES)})
+BOB = roster(person("bob"))
+
+
+def takes(host: MemoryHost) -> list[str]:
+    return [action.step.name for action in host.log if isinstance(action, TakeHomeStep)]
+
+
+def test_a_step_in_a_home_is_taken_once_and_then_on_record() -> None:
+    host = MemoryHost(bare().observed)
+    assert not run(host, BOB, WITH_NOTES).has_problems
+    assert takes(host) == ["notes"]
+    assert run(host, BOB, WITH_NOTES).outcomes == []
+
+
+def starts(host: MemoryHost, unit: str = "t3-serve@bob.service") -> int:
+    return sum(isinstance(action, RunUnit) and action.unit == unit for action in host.log)
+
+
+def lacking_notes() -> MemoryHost:
+    """Return a machine on which bob's t3 starts only with a step taken in his home."""
+
+    def fails(action: Action) -> str | None:
+        lacks = isinstance(action, RunUnit) and action.service == "t3" and "notes" not in takes(host)
+        return "no notes" if lacks else None
+
+    host = MemoryHost(bare().observed, fails)
+    return host
+
+
+def test_a_service_that_lacked_something_in_the_home_is_started_again_once_it_is_there() -> None:
+    host = lacking_notes()
+    report = run(host, BOB, WITH_NOTES)
+    assert starts(host) == 2
+    assert report.failed == {}
+    assert not report.has_problems
+    assert (host.observed.units.states or {})["t3-serve@bob.service"].active == "active"
+
+
+def test_a_service_is_not_started_again_where_no_step_was_taken() -> None:
+    host = lacking_notes()
+    report = run(host, BOB)
+    assert starts(host) == 1
+    assert [action.kind for action in report.failed.values()] == ["run_unit"]
+
+
+def test_a_step_of_somebody_else_starts_nothing_again() -> None:
+    host = failing(RunUnit, "bob")
+    only_admins = replace(SITE, homes={"notes": SiteStep(NOTES, tiers=("admin",))})
+    run(host, TWO, only_admins)
+    assert takes(host) == ["notes"]
+    assert starts(host) == 1
+
+
+def test_a_step_that_is_due_again_at_once_is_no_problem_and_not_taken_twice() -> None:
+    host = MemoryHost(bare().observed, ignores=lambda action: isinstance(action, TakeHomeStep))
+    report = run(host, BOB, WITH_NOTES)
+    assert [action.kind for action in report.plan.actions] == ["take_home_step"]
+    assert report.unmet == []
+    assert not report.has_problems
+    assert takes(host) == ["notes"]
+
+
+def test_a_step_that_fails_is_a_problem_and_holds_up_nothing_else() -> None:
+    host = failing(TakeHomeStep, "bob")
+    report = run(host, BOB, WITH_NOTES)
+    assert report.has_problems
+    assert takes(host) == ["notes"]
+    assert kinds(report, Status.FAILED, "bob") == ["take_home_step"]
+    assert mapped(host) == {"bob"}
+    assert starts(host) == 1
+
+
+def test_where_the_account_fails_no_step_is_taken() -> None:
+    host = failing(CreateAccount, "bob")
+    assert run(host, BOB, WITH_NOTES).has_problems
+    assert takes(host) == []
+
+
+def test_old_units_make_way_for_the_service_in_the_same_run() -> None:
+    old = "playwright-mcp.service"
+    machine = bare().account("bob", 1000).env_file("playwright", "bob", "8931")
+    host = MemoryHost(
+        machine.having(
+            listeners=(Listener(8931, 1000, "user@1000.service", 77, old),),
+            home_work=HomeWork(legacy_units={("bob", "playwright"): (old,)}),
+        ).observed
+    )
+    report = run(host, BOB)
+    assert not report.has_problems
+    assert [found.unit for found in host.observed.listeners if found.port == 8931] == ["playwright-mcp@bob.service"]
+    assert run(host, BOB).outcomes == []
+
+
+def test_where_old_units_stay_the_service_is_not_started() -> None:
+    machine = (
+        bare().account("bob", 1000).having(home_work=HomeWork(legacy_units={("bob", "playwright"): ("a.service",)}))
+    )
+    host = MemoryHost(machine.observed, lambda action: "no" if isinstance(action, RetireUnits) else None)
+    report = run(host, BOB)
+    assert kinds(report, Status.FAILED, "bob") == ["retire_units"]
+    assert starts(host, "playwright-mcp@bob.service") == 0
+    assert starts(host) == 1

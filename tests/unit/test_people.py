@@ -87,7 +87,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
 
     for module in (people, running):
         monkeypatch.setattr(module, "begin", begin)
-        monkeypatch.setattr(module, "this_machine", lambda: (made.host, made.host))
+        monkeypatch.setattr(module, "this_machine", lambda _files=None: (made.host, made.host))
     monkeypatch.setattr(lock, "exclusive", exclusive)
     monkeypatch.setattr(people, "session_uid", lambda: made.session)
     monkeypatch.setattr(people, "State", lambda: made.state)

@@ -39,6 +39,9 @@ BEYOND = re.compile(
     "|belongs to two services"
     "|keep their ports in one variable of one file"
     "|hook '.*': {.*} is none of {"
+    "|home step '.*': {.*} is none of {"
+    "|home step '.*': tiers: '.*' is none of "
+    "|legacy_units: '.*' is no service; there are "
 )
 
 
@@ -136,6 +139,8 @@ def test_schema_and_parser_agree_on_the_bad_files(kind: str, schema: Any) -> Non
 WORDS = """
 a A no 123 0x10 null 2024-01-01 22:30 a/b /bin/sh /a//b /a/../b /a/ ../x .git x.git infra -x $(id) é root admin staff
 single workspace required exempt t3 x@.service x.service /etc/a/{user}.env playwright-bob ttyd-admins T3_PORT 9P
+git@example.org:x https://example.org/x https://a:b@example.org/x ~/x {home}/x ../x 0644 0999 // directory file current
+code web
 remove_from_t3_group revoke_cluster_rbac /bin/{user} {authentik_user}{k8s_user} {k8s-user} {user}{name} /bin/{} {{user}}
 """
 LENGTHS = ["a" * 31, "a" * 32, "a" * 101, "A" * 255, "A" * 256]
@@ -181,9 +186,31 @@ GOOD_SITE: Json = {
     "create_groups": True,
     "subids": False,
     "settle": 1,
-    "code": {"infra_url": "x", "branch": None},
-    "playwright": {"token_file": "/x"},
+    "code": {"infra_url": "https://example.org/infra.git", "branch": None, "repo_base": "git@example.org:team"},
+    "playwright": {"snapshot_url": "https://example.org/{user}", "token_file": "/x"},
     "hooks": {"revoke_cluster_rbac": {"command": ["/bin/revoke", "--user={k8s_user}"], "timeout": 3}},
+    "homes": {
+        "notes": {"directory": {"path": "~/notes", "mode": "0700"}, "tiers": ["staff"], "layouts": ["single"]},
+        "rules": {
+            "file": {"path": ".config/rules", "content": "You are {user}.\n", "keep": "current", "comment": "//"}
+        },
+        "token": {"file": {"path": "{home}/.token", "source": "/etc/token", "mode": "0600"}},
+        "tools": {
+            "git": {
+                "path": "src/tools",
+                "url": "ssh://git@example.org/tools.git",
+                "branch": "main",
+                "remotes": {"upstream": "https://example.org/tools.git"},
+                "filters": ["git-crypt"],
+                "refresh": 0,
+            },
+            "timeout": 600,
+        },
+        "server": {"mcp": {"server": "web", "url": "http://localhost:{port.web}/mcp"}},
+        "linter": {"command": {"run": ["/bin/make"], "creates": ".local/bin/lint", "refresh": 1}},
+        "again": {"command": {"run": ["make", "x"], "unless": ["test", "-e", "x"]}},
+        "code": None,
+    },
     "legacy_units": {"web": ["web.service"]},
     "metrics": "/x.prom",
 }

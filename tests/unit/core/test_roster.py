@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.roster import CodeLayout, User, parse_roster
+from reconciler.core.home_steps import CodeLayout
+from reconciler.core.roster import User, parse_roster
 from reconciler.core.site import parse_site
 from reconciler.errors import FileRefused
 from tests.unit.facts import SITE

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.home_steps import CodeLayout, DirectoryStep, HomeStep
 from reconciler.core.records import Step
 from reconciler.core.site import (
     ClusterCheck,
+    Code,
     Guards,
     Hook,
     Namespaces,
     OutputKind,
+    Playwright,
     PortRule,
     Service,
     Site,
@@ -23,6 +26,7 @@ from reconciler.core.site import (
     parse_site,
     template_of,
 )
+from reconciler.core.site_homes import SiteStep
 from reconciler.errors import FileRefused
 
 CASES = Path(__file__).parent.parent / "cases" / "site"
@@ -43,10 +47,13 @@ k8s_users: {command: [/usr/bin/k8s, users, users], timeout: 20}
 create_groups: true
 subids: false
 settle: 0
-code: {infra_url: https://example.org/infra.git, branch: null}
-playwright: {token_file: /etc/token}
+code: {infra_url: https://example.org/infra.git, branch: main, repo_base: "git@example.org:team"}
+playwright: {snapshot_url: "https://example.org/state/{user}", token_file: /etc/token}
 hooks: {revoke_cluster_rbac: {command: [/bin/revoke, "{k8s_user}"]}}
 legacy_units: {notebook: [jupyter.service]}
+homes:
+  notes: {directory: {path: notes}, tiers: [staff], layouts: [single]}
+  playwright-token: null
 metrics: /var/lib/metrics/rosterd.prom
 """
 
@@ -89,8 +96,15 @@ def test_every_setting_is_read() -> None:
         create_groups=True,
         subids=False,
         settle=0,
+        code=Code("https://example.org/infra.git", "main", "git@example.org:team"),
+        playwright=Playwright("https://example.org/state/{user}", "/etc/token"),
         hooks={Step.REVOKE_CLUSTER_RBAC: Hook(("/bin/revoke", "{k8s_user}"), timeout=30)},
-        without_effect=("code.infra_url", "playwright.token_file", "legacy_units", "metrics"),
+        homes={
+            "notes": SiteStep(HomeStep("notes", DirectoryStep("notes"), 30), ("staff",), (CodeLayout.SINGLE,)),
+            "playwright-token": None,
+        },
+        legacy_units={"notebook": ("jupyter.service",)},
+        without_effect=("metrics",),
     )
 
 

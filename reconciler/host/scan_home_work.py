@@ -1,0 +1,129 @@
+"""Looks at homes from outside: whether what is on record of them still holds. Opens nothing below a home.
+
+A look can hang on a file system that a person has mounted in their home: what lies on one is not looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reconciler.core.desired import Desired
+from reconciler.core.home_records import StepRecord
+from reconciler.core.home_steps import AGENT_PLACES, FileStep
+from reconciler.core.observed import Account, HomeWork, Source
+from reconciler.host.looks import ABSENT, exists, same, still
+from reconciler.host.state import State
+
+USER_UNITS = ".config/systemd/user"
+_WRITABLE_BY_OTHERS = 0o022
+
+
+def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: State) -> HomeWork:
+    """Return what is known of the homes of the people on the roster. Raises `ScanFailed` or PermissionError."""
+    records = {name: steps for name, steps in state.home_steps().items() if name in desired.users}
+    homes = {name: Path(accounts[name].home) for name in desired.users if name in accounts}
+    mounts = _mounts_below(set(homes.values()))
+    for_machine = any(_is_there(Path(place), ()) for place in AGENT_PLACES if place.startswith("/"))
+    own = [place for place in AGENT_PLACES if not place.startswith("/")]
+    return HomeWork(
+        records=records,
+        changed=_changed(records, mounts),
+        sources=_sources(desired),
+        with_agent=frozenset(
+            name
+            for name in desired.users
+            if for_machine or (name in homes and any(_is_there(homes[name] / place, mounts) for place in own))
+        ),
+        legacy_units=_legacy_units(desired, homes, mounts),
+    )
+
+
+def _changed(records: Mapping[str, Mapping[str, StepRecord]], mounts: Iterable[Path]) -> dict[tuple[str, str], str]:
+    found = {}
+    for name, steps in records.items():
+        for step, record in steps.items():
+            for watch in record.watches:
+                if _is_on(Path(watch.path), mounts) or not still(watch):
+                    found[name, step] = watch.path
+                    break
+    return found
+
+
+def _sources(desired: Desired) -> dict[str, Source]:
+    """Return the files of root's that steps take their content from. They are read when a step is taken."""
+    paths = {
+        step.body.source.replace("{user}", user.name).replace("{tier}", user.tier)
+        for user in desired.users.values()
+        for step in user.steps
+        if isinstance(step.body, FileStep) and step.body.source
+    }
+    found = {}
+    for path in sorted(paths):
+        look = same(Path(path))
+        if look.look[0] != ABSENT:
+            found[path] = Source(repr(look.look), _problem(path))
+    return found
+
+
+def _problem(path: str) -> str:
+    try:
+        found = Path(path).stat()
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    if found.st_uid != 0 or found.st_mode & _WRITABLE_BY_OTHERS:
+        return f"{path} is not root's alone to write; chown root and chmod go-w"
+    return ""
+
+
+def _legacy_units(
+    desired: Desired, homes: Mapping[str, Path], mounts: Iterable[Path]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    found = {}
+    for name, home in homes.items():
+        for service, units in desired.legacy_units.items():
+            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, mounts))
+            if there:
+                found[name, service] = there
+    return found
+
+
+def _is_there(path: Path, mounts: Iterable[Path]) -> bool:
+    """Say whether there is a file, or a link to something; one to /dev/null masks a unit."""
+    if _is_on(path, mounts):
+        return False
+    kind = exists(path).look[0]
+    return kind == "file" or (kind == "link" and not _is_mask(path))
+
+
+def _is_mask(path: Path) -> bool:
+    try:
+        return path.readlink() == Path(os.devnull)
+    except OSError:  # its owner has just put something else there
+        return False
+
+
+def _is_on(path: Path, mounts: Iterable[Path]) -> bool:
+    return any(path.is_relative_to(mount) for mount in mounts)
+
+
+def _mounts_below(homes: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the mount points in homes, which are not homes themselves (proc_pid_mountinfo(5))."""
+    tops = {home.parent for home in homes}
+    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
+    points = {Path(os.fsdecode(_unescaped(line.split(b" ")[4]))) for line in lines}
+    known = set(homes)
+    return tuple(
+        sorted(
+            point
+            for point in points - known
+            if any(point.is_relative_to(top) for top in tops) and any(parent in known for parent in point.parents)
+        )
+    )
+
+
+def _unescaped(field: bytes) -> bytes:
+    for written, meant in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
+        field = field.replace(written, meant)
+    return field

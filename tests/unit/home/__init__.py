@@ -1,0 +1,1 @@
+"""Tests of `reconciler.home`, in temporary homes, with real git."""
