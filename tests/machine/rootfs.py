@@ -4,9 +4,11 @@ A root lies in the cache under a name made of its release and a hash of all that
 changed recipe is a new root and an unchanged one is never built twice. It is built under another name and
 renamed when it is complete: a root that exists is whole.
 
-    python3 -m tests.machine.rootfs bookworm trixie
+    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser
 
-builds what is missing and prints the paths. Building takes root, and the mirror that the host's own apt uses.
+builds what is missing and prints the paths. `bookworm-browser` is a Debian 12 with what tests.machine.node_parts
+brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. Building takes root, and
+the mirror that the host's own apt uses.
 """
 
 import argparse
@@ -22,9 +24,14 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from tests.machine import node_parts
+
 RELEASES = ("bookworm", "trixie")
+BROWSER = "bookworm-browser"
+ROOTS = (*RELEASES, BROWSER)
 
 PACKAGES = (
     # A Debian with real logins: without libpam-systemd there are no sessions.
@@ -74,19 +81,19 @@ class Source:
     components: tuple[str, ...]
 
 
-def rootfs(release: str) -> Path:
-    """Return the path of the root file system of `release`; if there is none, build it and say so on stderr.
+def rootfs(name: str) -> Path:
+    """Return the path of a root file system, one of ROOTS; if there is none, build it and say so on stderr.
 
     Raises RootfsError where that is not possible.
     """
-    if release not in RELEASES:
-        raise RootfsError(f"no root file system is known for {release!r}, only for {', '.join(RELEASES)}")
-    root = cache_folder() / "roots" / f"{release}-{_recipe_hash(release)}"
+    if name not in ROOTS:
+        raise RootfsError(f"no root file system is known for {name!r}, only for {', '.join(ROOTS)}")
+    root = cache_folder() / "roots" / f"{name}-{_recipe_hash(name)}"
     if not root.is_dir():
         root.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(root.with_name(f"{release}.lock")):
+        with _lock(root.with_name(f"{name}.lock")):
             if not root.is_dir():
-                _build(release, root)
+                _build(name, root)
     return root
 
 
@@ -108,37 +115,47 @@ def host_mirror(apt: Path = Path("/etc/apt")) -> str:
     raise RootfsError(f"{apt} names no Debian mirror (a source with the component main of a Debian release)")
 
 
-def _recipe_hash(release: str) -> str:
-    recipe = repr((BUILDER_VERSION, release, sorted(PACKAGES), SETUP))
-    return hashlib.sha256(recipe.encode()).hexdigest()[:12]
+def _packages(name: str) -> tuple[str, ...]:
+    return (*PACKAGES, *node_parts.DEBIAN_PACKAGES) if name == BROWSER else PACKAGES
 
 
-def _build(release: str, root: Path) -> None:
+def _recipe_hash(name: str) -> str:
+    recipe: tuple[object, ...] = (BUILDER_VERSION, name, sorted(_packages(name)), SETUP)
+    if name == BROWSER:
+        recipe = (*recipe, node_parts.RECIPE)
+    return hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+
+
+def _build(name: str, root: Path) -> None:
     if os.geteuid() != 0:
         raise RootfsError("building a root file system takes root")
     if shutil.which("mmdebstrap") is None:
         raise RootfsError("mmdebstrap is not installed: run packaging/dev-setup machine")
-    building = root.with_name(f"{release}.building")
+    building = root.with_name(f"{name}.building")
     _remove(building)
-    _say(f"building {release} from {len(PACKAGES)} packages and what they need (about half a minute)")
+    duration = "a minute and a half" if name == BROWSER else "half a minute"
+    _say(f"building {name} from {len(_packages(name))} packages and what they need (about {duration})")
     started = time.monotonic()
     try:
-        _run_mmdebstrap(release, building)
+        _run_mmdebstrap(name, building)
+        if name == BROWSER:
+            _say(f"{name}: {node_parts.SERVED} and {node_parts.INSTALLED} from npm")
+            node_parts.install(building, partial(_run_in, building))
         building.rename(root)
     finally:
         _remove(building)
-    _say(f"built {release} in {time.monotonic() - started:.0f} s: {root}")
+    _say(f"built {name} in {time.monotonic() - started:.0f} s: {root}")
 
 
-def _run_mmdebstrap(release: str, target: Path) -> None:
+def _run_mmdebstrap(name: str, target: Path) -> None:
     argv = [
         *ALONE,
         "mmdebstrap",
         "--mode=root",
         "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join(_packages(name))}",
         f"--customize-hook={SETUP}",
-        release,
+        name.removesuffix("-browser"),
         str(target),
         host_mirror(),
     ]
@@ -154,9 +171,31 @@ def _run_mmdebstrap(release: str, target: Path) -> None:
         for line in process.stderr or ():
             last_lines.append(line)
             if line.startswith("I: ") and line.endswith("...\n"):
-                _say(f"{release}: {line[3:].rstrip()}")
+                _say(f"{name}: {line[3:].rstrip()}")
     if process.returncode != 0:
         raise RootfsError(f"mmdebstrap failed with exit code {process.returncode}:\n{''.join(last_lines)}")
+
+
+def _run_in(root: Path, folder: str, script: str, argument: str) -> None:
+    """Run a shell script in `folder` of a root, with the host's network; `argument` is its $1."""
+    inside = (f"--root={root}", f"--wd={folder}", "--", "/bin/sh", "-euc", script, "sh", argument)
+    result = subprocess.run(
+        [*ALONE[:-1], *inside],
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**_npm_settings(), "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/root", "LANG": "C.UTF-8"},
+    )
+    if result.returncode != 0:
+        raise RootfsError(f"{argument} cannot be had (exit code {result.returncode}):\n{result.stderr[-3000:]}")
+
+
+def _npm_settings() -> dict[str, str]:
+    """Return the variables by which npm on the host knows its registry and how to reach it."""
+    names = re.compile(r"npm_config_\w+|https?_proxy|no_proxy|NODE_EXTRA_CA_CERTS", re.IGNORECASE)
+    return {name: value for name, value in os.environ.items() if names.fullmatch(name)}
 
 
 def _apt_proxies() -> dict[str, str]:
@@ -227,10 +266,10 @@ def _say(text: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Build the root file systems named in `arguments` and print a path for each; return the exit code."""
     parser = argparse.ArgumentParser(prog="python3 -m tests.machine.rootfs", description=rootfs.__doc__)
-    parser.add_argument("release", nargs="+", choices=RELEASES)
+    parser.add_argument("name", nargs="+", choices=ROOTS)
     try:
-        for release in parser.parse_args(arguments).release:
-            sys.stdout.write(f"{rootfs(release)}\n")
+        for name in parser.parse_args(arguments).name:
+            sys.stdout.write(f"{rootfs(name)}\n")
     except RootfsError as error:
         _say(f"error: {error}")
         return 1
