@@ -1,9 +1,8 @@
 """Shows the whole job on the example roster, and fails where a step is not as it should be.
 
 Boots a throwaway Debian 12, installs dist/rosterd_*.deb in it, and goes through a dry run, a run by the path
-unit, a second run, what the machine then looks like, and a person who leaves, returns, is deleted and
-restored. With KEEP=1 in the environment a shell in the
-machine follows.
+unit, a second run, what the machine then looks like, homes that are made ready, and a person who leaves, returns, is
+deleted and restored. With KEEP=1 in the environment a shell in the machine follows.
 """
 
 import os
@@ -19,6 +18,24 @@ STAND_IN = Path(__file__).with_name("stand_in.py")
 ROSTER = CHECKOUT / "roster.yaml"
 # From the edit of the roster to the end of the run: under 2 s, and the 5 s that services must stay up.
 RUN_SECONDS = 30.0
+
+
+SITE = """\
+code: {infra_url: "file:///srv/git/infra.git", branch: main, repo_base: "file:///srv/git"}
+homes:
+  motd: {file: {path: .config/site/motd, content: "You are {user}, your agent is at port {port.t3}.\\n", keep: current}}
+"""
+MAKE_REPOSITORIES = """
+git config --system safe.directory '*'
+for name in infra api web; do
+    git init --quiet --bare --initial-branch=main "/srv/git/$name.git"
+    git clone --quiet "/srv/git/$name.git" "/tmp/$name" 2>/dev/null
+    cd "/tmp/$name"
+    git checkout --quiet -b main
+    git -c user.name=team -c user.email=team@example.org commit --quiet --allow-empty --message=first
+    git push --quiet origin main
+done
+"""
 
 
 class DemoError(Exception):
@@ -132,6 +149,31 @@ def after(demo: Demo, machine: Machine) -> None:
     )
 
 
+def homes(demo: Demo, machine: Machine) -> None:
+    """Show how homes are made ready, by their owners, and that it is done once."""
+    machine.sh(MAKE_REPOSITORIES)
+    machine.write("/etc/rosterd/playwright-token", "a secret of root's\n", mode=0o600)
+    machine.write("/root/site.yaml", SITE)
+
+    demo.say("Homes. The site's policy names the team's repositories, a file for everybody, and a secret of root's.")
+    demo.show("cat", "/root/site.yaml")
+    demo.show("rosterd", "--dry-run", "--site", "/root/site.yaml", has=("carol", "home step code/api: not done yet"))
+    demo.show("install", "--mode=644", "/root/site.yaml", "/etc/rosterd/site.yaml")
+    wait_for(lambda: "cloned" in machine.run("journalctl", "-u", "rosterd").out, "the clones")
+    wait_for(lambda: machine.run("systemctl", "is-active", "rosterd", check=False).code != 0, "the end of the run")
+
+    demo.say("Everything in a home is its owner's. (A repository on this machine stands in for the team's server.)")
+    demo.show("git", "-c", "safe.directory=*", "-C", "/home/carol/code/api", "log", "--oneline", has=("first",))
+    look = "--format=%A %U %n"
+    demo.show("stat", look, "/home/carol/code/infra", "/home/carol/code/api", has=("carol",), hasnt=("root",))
+    demo.show("stat", look, "/home/bob/code", "/home/bob/.config/playwright/token", has=("-rw------- bob",))
+    demo.show("cat", "/home/bob/.config/site/motd", has=("You are bob",))
+
+    demo.say("What is so is not looked at again: the next run starts nothing for homes.")
+    demo.show("rosterd", has=("nothing to do",))
+    demo.show("journalctl", "--unit=rosterd-home@carol", "--output=cat", has=("Finished",))
+
+
 def leaving(demo: Demo, machine: Machine) -> None:
     """Show a person who leaves with everything open, and their return."""
     demo.say("carol has a password, a crontab, a lingering session and something that runs in the background.")
@@ -228,6 +270,7 @@ def main() -> int:
             before(demo)
             run(demo, machine)
             after(demo, machine)
+            homes(demo, machine)
             leaving(demo, machine)
             deleting(demo, machine)
         except (DemoError, CommandError) as error:
