@@ -153,8 +153,8 @@ def _hook() -> Schema:
 
 
 def _code() -> Schema:
-    address = _or_null(_text(site_homes.GIT_URL))
-    return _object({"infra_url": address, "branch": _or_null(_text(site_homes.BRANCH)), "repo_base": address})
+    rules = {"infra_url": site_homes.GIT_URL, "branch": site_homes.BRANCH, "repo_base": site_homes.GIT_BASE}
+    return _object({key: _or_null(_text(rule)) for key, rule in rules.items()})
 
 
 def _playwright() -> Schema:

@@ -290,6 +290,10 @@ class Observed:
         """Return the groups of an account by name, the primary one included."""
         return self._groups_by_member.get(name, frozenset())
 
+    def legacy_units_of(self, user: str, service: str) -> tuple[str, ...]:
+        """Return the person's own old units that a service takes the place of."""
+        return () if self.home_work is None else self.home_work.legacy_units.get((user, service), ())
+
     def user_of(self, uid: int) -> str:
         """Return the name of the account with this uid, or the number where there is none."""
         return self.names_by_uid.get(uid, str(uid))

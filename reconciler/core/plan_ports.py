@@ -186,12 +186,19 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
 
 
 def _is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
-    if listener.unit in service.instances:
+    if listener.unit in service.instances or _makes_way(listener, user, service, observed):
         return True
     if listener.uid == 0 and any(unit.endswith(".socket") for unit in service.instances):
         return True  # the socket of a socket unit is opened by the service manager itself
     account = observed.accounts.get(user)
     return listener.unit is None and account is not None and account.uid == listener.uid
+
+
+def _makes_way(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+    """Say whether it is an old unit of the person's own, which is retired before the service is started."""
+    account = observed.accounts.get(user)
+    own = account is not None and account.uid == listener.uid
+    return own and listener.user_unit in observed.legacy_units_of(user, service.name)
 
 
 def _words(listener: Listener, observed: Observed) -> str:

@@ -45,7 +45,7 @@ def plan_units(
     for user in desired.users.values():
         if user.name not in refused:
             for service in user.services.values():
-                _plan_service(user, service, observed.units, blocked, plan)
+                _plan_service(user, service, observed, blocked, plan)
     for name in sorted(leaving):
         for catalogued in desired.services.values():
             for unit in catalogued.instances(name):
@@ -54,8 +54,9 @@ def plan_units(
 
 
 def _plan_service(
-    user: DesiredUser, service: DesiredService, units: Units, blocked: Collection[Holder], plan: UnitPlan
+    user: DesiredUser, service: DesiredService, observed: Observed, blocked: Collection[Holder], plan: UnitPlan
 ) -> None:
+    units = observed.units
     if not service.running:
         why = "parked" if user.parked and service.enabled else "switched off"
         for unit in service.instances:
@@ -63,10 +64,12 @@ def _plan_service(
         return
     for unit in service.instances:
         if (user.name, service.name) not in blocked:
-            _run(user.name, service.name, unit, units, plan)
+            making_way = bool(observed.legacy_units_of(user.name, service.name))
+            _run(user.name, service.name, unit, units, plan, restarts=making_way)
 
 
-def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> None:
+def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan, *, restarts: bool) -> None:  # noqa: PLR0913 (the whole of a unit meets here)
+    """Plan to bring a unit up; `restarts`: also one that keeps failing, as what held its port makes way in this run."""
     template = template_of(unit)
     if template not in units.templates:
         plan.findings.append(conflict(user, f"{service}: template {template} is not installed; {unit} not started"))
@@ -84,9 +87,10 @@ def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan) -> No
                 " start at boot; add one with WantedBy=multi-user.target",
             )
         )
-    start = state.active in (*_STOPPED, "deactivating")
+    restarting = restarts and state.sub == "auto-restart"
+    start = state.active in (*_STOPPED, "deactivating") or restarting
     if enable or start:
-        before = "failed" if state.active == "failed" else "stopped" if start else state.active
+        before = "failed" if state.active == "failed" or restarting else "stopped" if start else state.active
         plan.actions.append(RunUnit(user, service, unit, enable, start, before))
     elif state.active not in _RUNNING:
         plan.findings.append(

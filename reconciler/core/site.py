@@ -16,7 +16,7 @@ from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.document import Node, Scalar, Sequence, read_document
 from reconciler.core.fields import Fields, Rule, is_null, shown
 from reconciler.core.records import Step
-from reconciler.core.site_homes import BRANCH, GIT_URL, SiteStep, read_homes
+from reconciler.core.site_homes import BRANCH, GIT_BASE, GIT_URL, SiteStep, read_homes
 from reconciler.core.text import printable
 
 HOOK_PLACEHOLDERS = ("{user}", "{authentik_user}", "{k8s_user}")
@@ -411,7 +411,7 @@ def _code(fields: Fields) -> Code:
     code = Code(
         infra_url=_or_null(inner, "infra_url", GIT_URL),
         branch=_or_null(inner, "branch", BRANCH),
-        repo_base=_or_null(inner, "repo_base", GIT_URL),
+        repo_base=_or_null(inner, "repo_base", GIT_BASE),
     )
     inner.finish()
     return code

@@ -42,6 +42,13 @@ GIT_URL = Rule(
     ),
     "the address of a git repository without a password, as in https://git.example.org/team/infra.git",
 )
+GIT_BASE = Rule(
+    re.compile(
+        r"(?:https?://[^\s/@]+(?:/\S+)?|(?:ssh|git)://(?:[A-Za-z0-9._-]+@)?[^\s/@:]+(?::\d+)?(?:/\S+)?"
+        r"|file:///\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+)(?<!/)"
+    ),
+    "the address that repositories are below, without a password, as in https://git.example.org/team",
+)
 BRANCH = Rule(
     re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}(?<!/)(?<!\.lock)"), "the name of a branch"
 )

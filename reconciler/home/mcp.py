@@ -53,7 +53,7 @@ def _agent(home: Home) -> Path:
     for place in AGENT_PLACES:
         if os.access(home.inside(place), os.X_OK):
             return home.inside(place)
-    raise StepFailed("the agent's command is not there any more")
+    raise InTheWay("the agent's command is there, but cannot be run")
 
 
 def _servers(path: Path, home: Home) -> Mapping[str, Any]:
