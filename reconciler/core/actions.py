@@ -649,7 +649,7 @@ class TakeHomeStep(_OfUser):
     @property
     def key(self) -> Key:
         """The step of the user, below the one that it needs."""
-        return (self.user, "home", *self.step.name.split("/"))
+        return (self.user, "home step", *self.step.name.split("/"))
 
     def describe(self) -> str:
         """Say what changes, in one line."""

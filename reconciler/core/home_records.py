@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.core.home_steps import Ending, Result, Watch, watch_from
 
 _HOUR = 3600
+_MOST_WATCHES = 200
 _FIRST_PAUSE, _LONGEST_PAUSE = 1 * _HOUR, 24 * _HOUR
 
 
@@ -41,11 +42,16 @@ class StepRecord:
         return -_LONGEST_PAUSE <= now - self.at < seconds
 
 
-def recorded_step(result: Result, digest: str, now: int, before: StepRecord | None) -> StepRecord:
-    """Return the record of a step that has just been taken."""
+def recorded_step(result: Result, digest: str, now: int, before: StepRecord | None, home: str) -> StepRecord:
+    """Return the record of a step that has just been taken.
+
+    What to look at later was named by the person's own process: nothing outside of the home is, nor without end.
+    """
     failures = 0 if before is None else before.failures
+    inside = [watch for watch in result.watches if watch.path.startswith(f"{home}/") and "/../" not in watch.path]
+    watches = tuple(inside[:_MOST_WATCHES])
     well = result.ending in (Ending.DONE, Ending.KEPT)
-    return StepRecord(digest, result.ending, result.detail, now, 0 if well else failures + 1, result.watches)
+    return StepRecord(digest, result.ending, result.detail, now, 0 if well else failures + 1, watches)
 
 
 def home_document(steps: Mapping[str, StepRecord]) -> dict[str, Any]:

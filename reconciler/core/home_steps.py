@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from hashlib import sha256
@@ -218,27 +218,24 @@ def placeholders_of(text: str) -> set[str]:
 
 def filled(step: _S, values: Mapping[str, str]) -> _S | None:
     """Put values in the place of placeholders, None where there is none for one of them."""
-    missing: list[str] = []
-
-    def fill(text: str) -> str:
-        return _PLACEHOLDER.sub(lambda found: f"{{{found[1]}}}" if found[1] else value(found[2]), text)
-
-    def value(word: str) -> str:
-        if word not in values:
-            missing.append(word)
-        return values.get(word, "")
-
-    changed = {field.name: _mapped(getattr(step, field.name), fill) for field in fields(step)}
-    return None if missing else replace(step, **changed)
+    try:
+        return replace(step, **{field.name: _filled(getattr(step, field.name), values) for field in fields(step)})
+    except KeyError:
+        return None
 
 
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:  # noqa: ANN401 (a field of any step)
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the place of placeholders. Raises KeyError where there is none for one of them."""
+    return _PLACEHOLDER.sub(lambda found: f"{{{found[1]}}}" if found[1] else values[found[2]], text)
+
+
+def _filled(value: Any, values: Mapping[str, str]) -> Any:  # noqa: ANN401 (a field of any step)
     if isinstance(value, StrEnum):
         return value
     if isinstance(value, str):
-        return change(value)
+        return fill(value, values)
     if isinstance(value, tuple):
-        return tuple(_mapped(item, change) for item in value)
+        return tuple(_filled(item, values) for item in value)
     return value
 
 

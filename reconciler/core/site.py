@@ -7,7 +7,7 @@ A key that the file leaves out keeps the default below; a catalogue that it name
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -16,7 +16,15 @@ from reconciler.core.document import Mapping as MappingNode
 from reconciler.core.document import Node, Scalar, Sequence, read_document
 from reconciler.core.fields import Fields, Rule, is_null, shown
 from reconciler.core.records import Step
-from reconciler.core.site_homes import BRANCH, GIT_BASE, GIT_URL, SiteStep, read_homes
+from reconciler.core.site_homes import (
+    BRANCH,
+    GIT_BASE,
+    GIT_URL,
+    SOURCE_PLACEHOLDERS,
+    SiteStep,
+    read_homes,
+    refuse_unknown,
+)
 from reconciler.core.text import printable
 
 HOOK_PLACEHOLDERS = ("{user}", "{authentik_user}", "{k8s_user}")
@@ -422,16 +430,23 @@ def _playwright(fields: Fields) -> Playwright:
     if node is None:
         return Playwright()
     inner = Fields(fields.document, "playwright", node)
-    snapshot_url = _or_null(inner, "snapshot_url", SNAPSHOT_URL)
+    snapshot_url = _or_null(inner, "snapshot_url", SNAPSHOT_URL, placeholders=("user",))
     token_file = _or_null(inner, "token_file", names.PATH, Playwright().token_file)
     inner.finish()
     return Playwright(snapshot_url, token_file)
 
 
-def _or_null(fields: Fields, key: str, rule: Rule, default: str | None = None) -> str | None:
+def _or_null(
+    fields: Fields,
+    key: str,
+    rule: Rule,
+    default: str | None = None,
+    placeholders: Collection[str] = SOURCE_PLACEHOLDERS,
+) -> str | None:
     node = fields.value(key)
     if node is None:
         return default
+    refuse_unknown(fields, node, placeholders)
     return None if is_null(node) else fields.text_of(key, node, rule, "") or None
 
 

@@ -26,8 +26,10 @@ from reconciler.core.text import printable
 
 KINDS = ("directory", "file", "git", "mcp", "command")
 PLACEHOLDERS = ("user", "home", "tier")
-CODE = "code"
-"""The name of the standard step that arranges `~/code`; the steps of the clones in it are below that name."""
+SOURCE_PLACEHOLDERS = ("user", "tier")
+"""What may stand in the path of a source, which root looks for before anything is known of the home."""
+CODE, TOKEN, MCP = "code", "playwright-token", "playwright-mcp"
+"""The names of the standard steps; those of the clones are below the first."""
 
 # Below a home: no empty part, no `.` and no `..`.
 HOME_PATH = Rule(
@@ -86,6 +88,9 @@ def _step(fields: Fields, name: Scalar, node: Node, tiers: Collection[str], port
         fields.document.problem(name.place, f"{subject}: the name must be {names.WORD.words}")
         return None
     if is_null(node):
+        if name.text not in (CODE, TOKEN, MCP):
+            wrong = f"{subject} is empty; only a standard step can be left out so: {CODE}, {TOKEN}, {MCP}"
+            fields.document.problem(node.place, wrong)
         return None
     if not isinstance(node, MappingNode):
         fields.document.problem(node.place, f"{subject} is {shown(node)}; it must be a mapping with one of {_kinds()}")
@@ -103,7 +108,7 @@ def _step(fields: Fields, name: Scalar, node: Node, tiers: Collection[str], port
         layouts=tuple(CodeLayout(one) for one in inner.take_texts("layouts", _one_of(CodeLayout))),
     )
     inner.finish()
-    _check_placeholders(inner, node, ports)
+    refuse_unknown(inner, node, {*PLACEHOLDERS, *(f"port.{name}" for name in ports)})
     return limited
 
 
@@ -138,6 +143,8 @@ def _file(inner: Fields) -> FileStep:
     source = inner.take_text("source", names.PATH) or None
     if (content is None) == (source is None):
         inner.wrong(inner.node.place, "name either its content or a source, a file that only root can write")
+    if source is not None:
+        refuse_unknown(inner, inner.value("source") or inner.node, SOURCE_PLACEHOLDERS)
     return FileStep(
         path,
         content,
@@ -200,11 +207,11 @@ def _in_home(path: str) -> str:
     return path.removeprefix("~/").removeprefix("{home}/")
 
 
-def _check_placeholders(inner: Fields, node: MappingNode, ports: Collection[str]) -> None:
-    known = {*PLACEHOLDERS, *(f"port.{name}" for name in ports)}
+def refuse_unknown(inner: Fields, node: Node, known: Collection[str]) -> None:
+    """Note each placeholder below a node that is none of those known, with the place of its text."""
     allowed = ", ".join(f"{{{word}}}" for word in sorted(known))
     for scalar in _scalars(node):
-        for unknown in sorted(placeholders_of(scalar.text) - known):
+        for unknown in sorted(placeholders_of(scalar.text) - set(known)):
             inner.wrong(scalar.place, f"{{{unknown}}} is none of {allowed}; for the text itself, double the braces")
 
 

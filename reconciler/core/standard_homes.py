@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from reconciler.core.home_steps import CodeLayout, FileStep, GitStep, HomeStep, LayoutStep, McpStep
 from reconciler.core.roster import IMPLICIT_REPO, User
 from reconciler.core.site import Site
-from reconciler.core.site_homes import CODE
+from reconciler.core.site_homes import CODE, MCP, TOKEN
 
-TOKEN, MCP = "playwright-token", "playwright-mcp"
 _BROWSER = "playwright"
 _CODE_PATH = "code"
 _SECONDS, _CLONE_SECONDS, _AGENT_SECONDS = 60, 300, 60

@@ -31,7 +31,7 @@ from reconciler.home.directory import take_directory
 from reconciler.home.file import take_file
 from reconciler.home.git import take_git
 from reconciler.home.layout import take_layout
-from reconciler.home.mcp import take_mcp
+from reconciler.home.mcp import CONFIGURATION, take_mcp
 from reconciler.home.place import Ended, Home, InTheWay, without_passwords
 from reconciler.home.retire import take_retire
 from reconciler.host.looks import same
@@ -68,7 +68,7 @@ def take(steps: Sequence[HomeStep], home: Home, seconds: float = PERSON_SECONDS)
 
 
 def _ended(step: HomeStep, home: Home) -> Ended:
-    own = getattr(step.body, "path", None)
+    own = CONFIGURATION if isinstance(step.body, McpStep) else getattr(step.body, "path", None)
     watches = () if own is None else (same(home.inside(own)),)
     try:
         return _take(step, home)

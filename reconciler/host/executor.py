@@ -307,7 +307,7 @@ class HostExecutor:
                 yield Outcome(action, Status.SKIPPED, said.why or "its turn did not come")
                 continue
             if isinstance(action, TakeHomeStep):
-                steps[name] = recorded_step(result, action.digest, now, records.get(name))
+                steps[name] = recorded_step(result, action.digest, now, records.get(name), action.home)
             yield Outcome(action, _STATUS[result.ending], result.detail)
         if steps != records:
             self._state.save_home_steps(actions[0].user, steps)

@@ -64,9 +64,9 @@ def take_steps(
     files.make_private_folder(FOLDER)
     _stop_leftovers(systemd)
     open_pipes: dict[str, _Pipes] = {}
-    waiting = dict(orders)
+    refused: dict[str, str] = {}
     try:
-        units = _started(waiting, open_pipes)
+        units = _started(orders, open_pipes, refused)
         for unit, result in systemd.each_job(Job.START, units, _PHASE_SECONDS, at_once=AT_ONCE, enough=put_off):
             name = _person(unit)
             said = Said(put_off=result == "timeout")
@@ -78,15 +78,27 @@ def take_steps(
                 open_pipes.pop(name).close()
             said.why = "" if result == "done" else _why(unit, result)
             yield name, said
+        for name, why in refused.items():
+            yield name, Said(why=why)
     finally:
         _clean_up(systemd, open_pipes)
 
 
-def _started(waiting: dict[str, tuple[str, Sequence[HomeStep]]], open_pipes: dict[str, _Pipes]) -> Iterator[str]:
-    """Yield the units one by one, each with its pipes made when its turn has come."""
-    for name, (home, steps) in waiting.items():
-        open_pipes[name] = _open_pipes(name, work_order(home, steps, _contents(steps)))
-        yield f"{_PREFIX}{name}{_SUFFIX}"
+def _started(
+    orders: Mapping[str, tuple[str, Sequence[HomeStep]]], open_pipes: dict[str, _Pipes], refused: dict[str, str]
+) -> Iterator[str]:
+    """Yield the units one by one, each with its pipes made when its turn has come, or refuse the work for it."""
+    for name, (home, steps) in orders.items():
+        order = work_order(home, steps, _contents(steps))
+        if len(order) > _PIPE_BYTES:
+            refused[name] = f"the work for {name} is larger than {_PIPE_BYTES} bytes"
+            continue
+        try:
+            open_pipes[name] = _open_pipes(name, order)
+        except OSError as error:
+            refused[name] = f"{error.filename or FOLDER}: {error.strerror}"
+        else:
+            yield f"{_PREFIX}{name}{_SUFFIX}"
 
 
 def _person(unit: str) -> str:
@@ -105,19 +117,22 @@ def _contents(steps: Sequence[HomeStep]) -> dict[str, str]:
 
 
 def _open_pipes(name: str, order: bytes) -> _Pipes:
-    """Make both pipes and put the work into one. Raises `StepFailed`."""
-    work, result = FOLDER / f"{name}.work", FOLDER / f"{name}.result"
+    """Make both pipes and put the work into one. Raises OSError."""
+    paths = (FOLDER / f"{name}.work", FOLDER / f"{name}.result")
+    for path in paths:
+        path.unlink(missing_ok=True)  # left by a run that was killed
+        os.mkfifo(path, 0o600)
+    work, result = (os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW) for path in paths)
+    pipes = _Pipes(work, result, paths)
     try:
-        for path in (work, result):
-            path.unlink(missing_ok=True)  # left by a run that was killed
-            os.mkfifo(path, 0o600)
-        flags = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
-        pipes = _Pipes(os.open(work, os.O_RDWR | flags), os.open(result, os.O_RDWR | flags), (work, result))
-        fcntl.fcntl(pipes.work, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        if os.write(pipes.work, order) != len(order):
-            raise StepFailed(f"the work for {name} is larger than {_PIPE_BYTES} bytes")
-    except OSError as error:
-        raise StepFailed(f"{work}: {error.strerror}") from error
+        fcntl.fcntl(work, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        written = os.write(work, order)
+    except OSError:
+        pipes.close()
+        raise
+    if written != len(order):
+        pipes.close()
+        raise OSError(0, "the pipe does not hold the work", str(paths[0]))
     return pipes
 
 

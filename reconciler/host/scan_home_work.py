@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.core.desired import Desired
 from reconciler.core.home_records import StepRecord
-from reconciler.core.home_steps import AGENT_PLACES, FileStep
+from reconciler.core.home_steps import AGENT_PLACES, FileStep, fill
 from reconciler.core.observed import Account, HomeWork, Source
 from reconciler.host.looks import ABSENT, exists, same, still
 from reconciler.host.state import State
@@ -29,7 +29,7 @@ def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: Sta
     own = [place for place in AGENT_PLACES if not place.startswith("/")]
     return HomeWork(
         records=records,
-        changed=_changed(records, mounts),
+        changed=_changed(desired, records, mounts),
         sources=_sources(desired),
         with_agent=frozenset(
             name
@@ -40,11 +40,14 @@ def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: Sta
     )
 
 
-def _changed(records: Mapping[str, Mapping[str, StepRecord]], mounts: Iterable[Path]) -> dict[tuple[str, str], str]:
+def _changed(
+    desired: Desired, records: Mapping[str, Mapping[str, StepRecord]], mounts: Iterable[Path]
+) -> dict[tuple[str, str], str]:
     found = {}
     for name, steps in records.items():
+        wanted = {step.name for step in desired.users[name].steps}
         for step, record in steps.items():
-            for watch in record.watches:
+            for watch in record.watches if step in wanted else ():
                 if _is_on(Path(watch.path), mounts) or not still(watch):
                     found[name, step] = watch.path
                     break
@@ -54,7 +57,7 @@ def _changed(records: Mapping[str, Mapping[str, StepRecord]], mounts: Iterable[P
 def _sources(desired: Desired) -> dict[str, Source]:
     """Return the files of root's that steps take their content from. They are read when a step is taken."""
     paths = {
-        step.body.source.replace("{user}", user.name).replace("{tier}", user.tier)
+        fill(step.body.source, {"user": user.name, "tier": user.tier})
         for user in desired.users.values()
         for step in user.steps
         if isinstance(step.body, FileStep) and step.body.source

@@ -451,6 +451,21 @@ def test_a_step_that_is_due_again_at_once_is_no_problem_and_not_taken_twice() ->
     assert takes(host) == ["notes"]
 
 
+def test_a_home_that_changes_all_the_time_is_looked_at_once_a_run() -> None:
+    class Restless(MemoryHost):
+        """Its people change what was made for them as soon as it is there."""
+
+        def observe(self, desired: Desired) -> Observed:
+            seen = super().observe(desired)
+            work = seen.home_work or HomeWork()
+            path = f"/home/bob/notes-{len(self.log)}"
+            return replace(seen, home_work=replace(work, changed={("bob", "notes"): path}))
+
+    host = Restless(bare().observed)
+    assert not run(host, BOB, WITH_NOTES).has_problems
+    assert takes(host) == ["notes"]
+
+
 def test_a_step_that_fails_is_a_problem_and_holds_up_nothing_else() -> None:
     host = failing(TakeHomeStep, "bob")
     report = run(host, BOB, WITH_NOTES)

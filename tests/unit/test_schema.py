@@ -38,8 +38,8 @@ BEYOND = re.compile(
     "|route: true stands at more than one service"
     "|belongs to two services"
     "|keep their ports in one variable of one file"
-    "|hook '.*': {.*} is none of {"
-    "|home step '.*': {.*} is none of {"
+    "|{.*} is none of {"
+    "|home step '.*' is empty; only a standard step"
     "|home step '.*': tiers: '.*' is none of "
     "|legacy_units: '.*' is no service; there are "
 )

@@ -17,7 +17,7 @@ WATCHES = (Watch("/home/bob/x", "same", ("file", 17, 33188)), Watch("/home/bob/y
 def test_pauses_grow_from_an_hour_to_a_day() -> None:
     record, pauses = None, []
     for _ in range(9):
-        record = recorded_step(Result("x", Ending.FAILED, "no"), "d", NOW, record)
+        record = recorded_step(Result("x", Ending.FAILED, "no"), "d", NOW, record, "/home/bob")
         pauses.append(record.pause // HOUR)
     assert pauses == [1, 2, 4, 8, 16, 24, 24, 24, 24]
 
@@ -29,15 +29,22 @@ def test_a_pause_stays_a_day_after_years_of_failures() -> None:
 @pytest.mark.parametrize("ending", [Ending.DONE, Ending.KEPT])
 def test_a_step_that_went_well_begins_to_count_anew(ending: Ending) -> None:
     before = StepRecord("d", Ending.FAILED, "", NOW, failures=7)
-    record = recorded_step(Result("x", ending, "so", WATCHES), "e", NOW + 1, before)
+    record = recorded_step(Result("x", ending, "so", WATCHES), "e", NOW + 1, before, "/home/bob")
     assert record == StepRecord("e", ending, "so", NOW + 1, 0, WATCHES)
     assert record.went_well
+
+
+def test_nothing_outside_of_the_home_is_looked_at_later_nor_without_end() -> None:
+    outside = [Watch(path, "same", ("absent",)) for path in ("/home/bobby/x", "/net/x", "/home/bob/../eve", "x")]
+    many = [Watch(f"/home/bob/{number}", "same", ("absent",)) for number in range(1000)]
+    record = recorded_step(Result("x", Ending.DONE, "", (*outside, *many)), "d", NOW, None, "/home/bob")
+    assert record.watches == tuple(many[:200])
 
 
 @pytest.mark.parametrize("ending", [Ending.BLOCKED, Ending.FAILED])
 def test_one_that_did_not_counts_on(ending: Ending) -> None:
     before = StepRecord("d", Ending.BLOCKED, "", NOW, failures=7)
-    record = recorded_step(Result("x", ending, "no"), "d", NOW, before)
+    record = recorded_step(Result("x", ending, "no"), "d", NOW, before, "/home/bob")
     assert record.failures == 8
     assert not record.went_well
 

@@ -53,6 +53,9 @@ def test_every_kind_arrives_as_it_was_sent() -> None:
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert read_order(line) == ("/home/bob", steps, {"/etc/a": "YWJj"})
+    arrived = [step.body for step in read_order(line)[1]]
+    assert next(body.keep for body in arrived if isinstance(body, FileStep)) is Keep.CURRENT
+    assert next(body.layout for body in arrived if isinstance(body, LayoutStep)) is CodeLayout.WORKSPACE
 
 
 def test_definitions_that_differ_have_different_digests() -> None:
@@ -173,8 +176,10 @@ def test_every_text_of_a_step_is_filled() -> None:
     assert filled(git, VALUES) == GitStep("bob", "https://x/bob", None, (("a", "https://x/bob"),), ())
     command = CommandStep(("{home}/{user}", "{{user}} {port.t3}"), None, ("{user}",))
     assert filled(command, VALUES) == CommandStep(("/home/bob/bob", "{user} 3773"), None, ("bob",))
-    file = FileStep("{user}", "{user}{{x}}{X}", None, "0600", Keep.CURRENT)
-    assert filled(file, VALUES) == FileStep("bob", "bob{x}{X}", None, "0600", Keep.CURRENT)
+    file = filled(FileStep("{user}", "{user}{{x}}{X}", None, "0600", Keep.CURRENT), VALUES)
+    assert file == FileStep("bob", "bob{x}{X}", None, "0600", Keep.CURRENT)
+    assert file is not None
+    assert file.keep is Keep.CURRENT
 
 
 def test_a_value_is_not_filled_again() -> None:

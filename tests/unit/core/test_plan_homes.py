@@ -412,3 +412,7 @@ def test_the_old_units_of_a_service_that_somebody_does_not_have_stay() -> None:
 def test_somebody_who_is_left_alone_keeps_their_units() -> None:
     link = machine(legacy_units=OLD).having(homes={"bob": Home(HomeKind.SYMLINK)})
     assert retired(link.plan(BOB, site=site())) == []
+
+
+def test_the_old_units_of_a_parked_person_go_as_well() -> None:
+    assert len(retired(machine(legacy_units=OLD).plan(person("bob", parked=True), site=site()))) == 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import LockBusy, ScanFailed
-from reconciler.host.lock import exclusive
+from reconciler.host.lock import exclusive, is_wanted
 
 CHECKOUT = Path(__file__).parents[3]
 HOLD = """
@@ -92,3 +95,54 @@ def test_where_it_cannot_be_made_the_error_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ScanFailed, match="only root can change this machine"), exclusive(0, tmp_path / "file" / "lock"):
         pass
+
+
+# --- who waits can be seen ---
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Wait a few seconds for something to come true."""
+    deadline = time.monotonic() + 5
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
+
+
+def test_a_lock_that_nobody_waits_for_is_not_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with exclusive(1, path):
+        assert not is_wanted(path)
+        assert not is_wanted(path)
+
+
+def test_who_has_the_lock_sees_that_others_wait_until_they_have_given_up(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    def wait(seconds: float) -> None:
+        with contextlib.suppress(LockBusy), exclusive(seconds, path):
+            pass
+
+    with exclusive(0, path):
+        waiting = [threading.Thread(target=wait, args=(seconds,)) for seconds in (0.5, 1.5)]
+        for thread in waiting:
+            thread.start()
+        assert eventually(lambda: is_wanted(path))
+        waiting[0].join()
+        assert eventually(lambda: is_wanted(path))
+        waiting[1].join()
+        assert not is_wanted(path)
+
+
+def test_who_waited_and_has_the_lock_now_does_not_want_it_any_more(tmp_path: Path) -> None:
+    path, seen = tmp_path / "lock", list[bool]()
+
+    def wait() -> None:
+        with exclusive(5, path):
+            seen.append(is_wanted(path))
+
+    with exclusive(0, path):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert eventually(lambda: is_wanted(path))
+    thread.join()
+    assert seen == [False]
