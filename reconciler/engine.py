@@ -8,7 +8,7 @@ everything that touches the world: how to load the files, how to look, the execu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Protocol
 
@@ -145,6 +145,7 @@ def _repeat(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report
 def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report: Report) -> None:
     """Apply plan after plan until one asks for nothing new. Most runs need two looks."""
     report.failed.clear()  # by a run of files that were edited since
+    afterwards = replace(purpose, retry=False)  # so that what failed again is told as what rests
     run = _Applying(surroundings, report)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
@@ -153,7 +154,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
         run.apply(untried)
         if any(isinstance(action, RunUnit) and action.start for action in untried):
             surroundings.sleep(inputs.site.settle)
-        report.plan = look(surroundings.host, inputs, purpose)
+        report.plan = look(surroundings.host, inputs, afterwards)
     report.unmet = run.unmet(report.plan)
 
 

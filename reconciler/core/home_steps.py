@@ -14,6 +14,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any, ClassVar, TypeVar
 
+from reconciler.core.text import escaped
+
 _PLACEHOLDER = re.compile(r"\{\{([a-z][a-z0-9_.-]*)\}\}|\{([a-z][a-z0-9_.-]*)\}")
 
 
@@ -265,7 +267,7 @@ def read_result(line: bytes) -> Result:
         document = json.loads(line)
         watches = tuple(watch_from(watch) for watch in document["watches"])
         ending = Ending(document["ending"])
-        return Result(str(document["name"]), ending, str(document["detail"])[:500], watches)
+        return Result(str(document["name"]), ending, escaped(str(document["detail"])[:500]), watches)
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError("is no result of a step") from error
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Control characters of ASCII and Latin-1, line and paragraph separators, and what was no valid UTF-8 on disk.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Control characters of ASCII and Latin-1, line and paragraph separators, what turns the direction of writing round, and
+# what was no valid UTF-8 on disk.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG = 60
 
 

@@ -8,6 +8,7 @@ import pwd
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -57,6 +58,7 @@ def take(steps: Sequence[HomeStep], home: Home, seconds: float = PERSON_SECONDS)
     """Take the steps; those whose time has not come, or whose foundation is not laid, have no result."""
     end = time.monotonic() + seconds
     lacking: list[str] = []
+    agents: list[tuple[HomeStep, Result]] = []
     for step in steps:
         if any(step.is_below(name) for name in lacking) or time.monotonic() >= end:
             continue
@@ -64,7 +66,18 @@ def take(steps: Sequence[HomeStep], home: Home, seconds: float = PERSON_SECONDS)
         ended = _ended(step, home)
         if ended.ending in (Ending.BLOCKED, Ending.FAILED):
             lacking.append(step.name)
-        yield Result(step.name, ended.ending, without_passwords(ended.detail), ended.watches)
+        result = Result(step.name, ended.ending, without_passwords(ended.detail), ended.watches)
+        if isinstance(step.body, McpStep):
+            agents.append((step, result))
+        yield result
+    yield from _looked_at_again(agents[:-1], home)
+
+
+def _looked_at_again(agents: Sequence[tuple[HomeStep, Result]], home: Home) -> Iterator[Result]:
+    """Say once more how the agent's file looks: all entries are in one, and the later ones have changed it."""
+    for step, result in agents:
+        home.deadline = time.monotonic() + step.timeout
+        yield replace(result, watches=_ended(step, home).watches)
 
 
 def _ended(step: HomeStep, home: Home) -> Ended:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -61,6 +62,7 @@ class Systemd:
         self._dead: str | None = None
         self._listening = False
         self._results: dict[str, str] = {}
+        self._interruption: BaseException | None = None
 
     def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
         """Return the loaded units whose names match, in one call. Raises `BusUnavailable`."""
@@ -170,12 +172,13 @@ class Systemd:
         """Send one request without waiting; `answered` gets the job's path, or None and the error."""
 
         def reply(connection: Any, result: Any) -> None:  # noqa: ANN401 (GObjects have no static types)
-            try:
-                (path,) = connection.call_finish(result).unpack()
-            except GLib.Error as error:
-                answered(None, self._explain(error))
-            else:
-                answered(path, "")
+            with self._interruptible():
+                try:
+                    (path,) = connection.call_finish(result).unpack()
+                except GLib.Error as error:
+                    answered(None, self._explain(error))
+                else:
+                    answered(path, "")
 
         self._bus.con.call(
             _NAME,
@@ -241,8 +244,17 @@ class Systemd:
         self._listening = True
 
     def _job_removed(self, _sender: str, _object: str, _iface: str, _signal: str, params: Any) -> None:  # noqa: ANN401
-        _, path, _, result = params
-        self._results[path] = result
+        with self._interruptible():
+            _, path, _, result = params
+            self._results[path] = result
+
+    @contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Keep what a signal raises within a callback until the wait is over: GLib would print it, and end or go on."""
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit) as interruption:
+            self._interruption = interruption
 
     def _explain(self, error: Any) -> str:  # noqa: ANN401 (a GLib.Error)
         """Return the words of an error; one that means "no answer" ends the use of this connection."""
@@ -264,6 +276,8 @@ class Systemd:
         timer.attach(context)
         context.iteration(True)  # noqa: FBT003 (GLib takes no keywords)
         timer.destroy()
+        if self._interruption is not None:
+            raise self._interruption
 
 
 class _Jobs:

@@ -69,7 +69,8 @@ def take_steps(
         units = _started(orders, open_pipes, refused)
         for unit, result in systemd.each_job(Job.START, units, _PHASE_SECONDS, at_once=AT_ONCE, enough=put_off):
             name = _person(unit)
-            said = Said(put_off=result == "timeout")
+            # Canceled: somebody stopped the unit, or the run that it is part of.
+            said = Said(put_off=result in ("timeout", "canceled"))
             if result == "timeout":
                 with contextlib.suppress(StepFailed):
                     cutting.stop_units(systemd, [unit])
@@ -125,7 +126,8 @@ def _open_pipes(name: str, order: bytes) -> _Pipes:
     work, result = (os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW) for path in paths)
     pipes = _Pipes(work, result, paths)
     try:
-        fcntl.fcntl(work, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        for pipe in (work, result):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         written = os.write(work, order)
     except OSError:
         pipes.close()
@@ -151,7 +153,7 @@ def _read(descriptor: int) -> dict[str, Result]:
 
 
 def _why(unit: str, result: str) -> str:
-    return "put off" if result == "timeout" else f"{unit}: {result}; see: journalctl -u {unit}"
+    return "put off" if result in ("timeout", "canceled") else f"{unit}: {result}; see: journalctl -u {unit}"
 
 
 def _stop_leftovers(systemd: Systemd) -> None:

@@ -13,11 +13,12 @@ from reconciler.core.desired import Desired
 from reconciler.core.home_records import StepRecord
 from reconciler.core.home_steps import AGENT_PLACES, FileStep, fill
 from reconciler.core.observed import Account, HomeWork, Source
+from reconciler.errors import FileRefused
 from reconciler.host.looks import ABSENT, exists, same, still
+from reconciler.host.sources import read_source
 from reconciler.host.state import State
 
 USER_UNITS = ".config/systemd/user"
-_WRITABLE_BY_OTHERS = 0o022
 
 
 def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: State) -> HomeWork:
@@ -71,12 +72,11 @@ def _sources(desired: Desired) -> dict[str, Source]:
 
 
 def _problem(path: str) -> str:
+    """Return why a source cannot be used: the same that is found when it is read for a step."""
     try:
-        found = Path(path).stat()
-    except OSError as error:
-        return f"{path}: {error.strerror}"
-    if found.st_uid != 0 or found.st_mode & _WRITABLE_BY_OTHERS:
-        return f"{path} is not root's alone to write; chown root and chmod go-w"
+        read_source(path, trusted=True)
+    except FileRefused as error:
+        return str(error)
     return ""
 
 

@@ -71,10 +71,15 @@ def test_the_digest_of_one_definition_is_always_the_same() -> None:
 
 @pytest.mark.parametrize("ending", Ending)
 def test_a_result_arrives_as_it_was_sent(ending: Ending) -> None:
-    result = Result("code/infra", ending, "é\nso", (Watch("/x", "same", ("file", 1, 2**63)), Watch("/y", "exists", ())))
+    result = Result("code/infra", ending, "é so", (Watch("/x", "same", ("file", 1, 2**63)), Watch("/y", "exists", ())))
     line = result_line(result)
     assert line.count(b"\n") == 1
     assert read_result(line) == result
+
+
+def test_a_detail_is_made_fit_to_be_shown() -> None:
+    line = result_line(Result("x", Ending.KEPT, "a\nb\x1b[2J\u202e"))
+    assert read_result(line).detail == "a\\x0ab\\x1b[2J\\x202e"
 
 
 def test_a_detail_is_cut_off_where_it_is_long() -> None:

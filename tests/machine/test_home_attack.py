@@ -1,0 +1,295 @@
+"""People who are out to get at root's and others' files by way of the steps in their homes (FAULTS.md 9 to 11)."""
+
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.machine.homes import (
+    HANGING,
+    STEPS,
+    assert_nothing_left,
+    ended,
+    forget,
+    home_workstation,
+    start_hanging,
+    unhang,
+    unit_of,
+    write_site,
+)
+from tests.machine.machine import Machine, Result
+from tests.machine.workstation import main_pid, reconcile, traced, write_roster
+
+SECONDS = float(os.environ.get("ROSTERD_ATTACK_SECONDS", "10"))
+PROGRAM, OVER = "/usr/local/lib/attack.py", "/usr/local/lib/attack-is-over"
+LEAST_SWAPS = 100  # in a second, or it is no attack
+RUN_LIMIT = 60.0
+
+PEOPLE = {"alice": {"tier": "admin", "code_layout": "workspace", "repos": ["api"]}, "bob": {}}
+# What is not for bob is changed from run to run. A step that an attack makes hang has soon had its time.
+ATTACKED = {name: body.removesuffix("}") + ", timeout: 3}" for name, body in STEPS.items()} | {
+    "varied": '{file: {path: .config/app/varied, content: "%s\\n", keep: current}, tiers: [admin], timeout: 3}'
+}
+
+FOLDERS = ("notes", ".config", ".config/app", ".config/playwright", ".config/systemd/user", "code", "code/infra")
+MORE_FOLDERS = ("code/api", "src", "src/extra", "code/.infra.rosterd-new", "code/.api.rosterd-new")
+FILES = (
+    ".config/app/seed",
+    ".config/app/conf",
+    ".config/app/varied",
+    ".config/app/secret",
+    ".config/app/.seed.rosterd-new",
+    ".config/app/.conf.rosterd-new",
+    ".config/app/.varied.rosterd-new",
+    ".config/app/.secret.rosterd-new",
+    ".config/playwright/token",
+    ".config/playwright/.token.rosterd-new",
+    ".config/systemd/user/playwright-mcp.service",
+    ".claude.json",
+    "made",
+    "asked",
+    "src/.extra.rosterd-new",
+    "code/infra/.git",
+)
+TARGETS = (
+    "/etc",
+    "/etc/rosterd",
+    "/etc/rosterd/site.yaml",
+    "/etc/shadow",
+    "/etc/sudoers.d/new",
+    "/home/bob",
+    "/home/bob/.profile",
+    "/home/bob/new",
+    "/srv/canary",
+    "/srv/canary/folder",
+    "/srv/canary/file",
+    "/srv/canary/secret",
+    "/srv/canary/new",
+)
+
+# It swaps one path after the other: a link to somewhere else, the real thing, or nothing.
+ATTACKER = f"""\
+import os, pathlib, random, shutil, sys, time
+folders, files, targets = {FOLDERS + MORE_FOLDERS!r}, {FILES!r}, {TARGETS!r}
+os.chdir("/home/alice")
+swaps = 0
+started = time.monotonic()
+def swap(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        os.rename(path, f".attic/{{swaps}}")
+    elif os.path.lexists(path):
+        os.unlink(path)
+    how = random.random()
+    if how < 0.4:
+        os.symlink(random.choice(targets), path)
+    elif how < 0.8 and path in folders:
+        os.mkdir(path)
+    elif how < 0.8:
+        pathlib.Path(path).write_text(random.choice(["", "{{}}", "text"]))
+while not os.path.exists({OVER!r}):
+    if swaps % 100 == 0:
+        shutil.rmtree(".attic", ignore_errors=True)
+        os.makedirs(".attic", exist_ok=True)
+    try:
+        swap(random.choice(folders + files))
+        swaps += 1
+    except OSError:
+        pass
+    time.sleep(0.0005)
+print(int(swaps / (time.monotonic() - started)))
+"""
+
+CANARY = """
+mkdir -p /srv/canary/folder
+echo text >/srv/canary/file
+echo '{}' >/srv/canary/folder/.claude.json
+echo secret >/srv/canary/secret
+chmod 600 /srv/canary/secret
+"""
+# All of it but the site file, which the test itself writes; rosterd keeps nothing else in these folders meanwhile.
+SNAPSHOT = """
+cd /
+find etc home/bob srv/canary root -xdev ! -path etc/rosterd ! -path etc/rosterd/site.yaml \
+    -printf '%p %y %m %U:%G %s %i %T@ %C@ %l\\n' | sort
+find etc home/bob srv/canary root -xdev -type f ! -path etc/rosterd/site.yaml -exec sha256sum {} + | sort
+stat --format='%n %a %U:%G' home home/* srv srv/*
+"""
+
+
+@pytest.fixture(scope="module")
+def attacked(deb: Path) -> Iterator[Machine]:
+    """Make alice, who attacks, and bob ready."""
+    with home_workstation(deb, _varied("0")) as machine:
+        write_roster(machine, PEOPLE)
+        machine.sh(CANARY)
+        reconcile(machine)
+        yield machine
+
+
+def _varied(text: str) -> dict[str, str]:
+    return {name: body.replace("%s", text) for name, body in ATTACKED.items()}
+
+
+def attack_run(machine: Machine, number: int) -> Result:
+    """Make a run that has something to do in alice's home, whatever comes of it."""
+    if number % 2:
+        forget(machine, "alice")
+    else:
+        write_site(machine, _varied(str(number)))
+    result = machine.run("rosterd", "reconcile", "--retry", check=False, timeout=RUN_LIMIT)
+    assert result.code in (0, 3), result
+    return result
+
+
+def test_an_attack_by_links_reaches_nothing_outside_of_the_home(attacked: Machine) -> None:
+    machine = attacked
+    write_site(machine, _varied("0"))
+    machine.run("rosterd", "reconcile", check=False)  # bob has all of it, whatever a test before has left
+    machine.write(PROGRAM, ATTACKER)
+    before = machine.sh(SNAPSHOT).out.splitlines()
+    attackers = [machine.start("runuser", "-u", "alice", "--", "python3", "-IS", PROGRAM) for _ in range(2)]
+    said: list[str] = []
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        said.append(attack_run(machine, len(said)).err)
+    forget(machine, "alice")
+    trace = traced(machine, "rosterd", "reconcile", "--retry")
+    machine.run("touch", OVER)
+    rates = [int(attacker.communicate(timeout=10)[0]) for attacker in attackers]
+    machine.run("rm", OVER, PROGRAM)
+
+    sys.stdout.write(f"{len(said)} runs, {rates} swaps in a second\n")
+    assert sorted(set(before) ^ set(machine.sh(SNAPSHOT).out.splitlines())) == []
+    assert machine.run("find", "/home/alice", "!", "-user", "alice").out == ""
+    # The run of which there is a trace was about her home, and did not touch it.
+    assert "alice: " in trace.result.err
+    assert [call for call in trace.calls if re.search(r"[\"<]/home/", call) and not call.startswith("sendmsg")] == []
+    # It was an attack, and every step was made under it.
+    assert min(rates) > LEAST_SWAPS
+    log = "\n".join(said)
+    for step in (*ATTACKED, "code", "playwright-token", "playwright-mcp"):
+        assert re.search(rf"alice: .*home step {step}: ", log), step
+    assert_nothing_left(machine)
+    assert "bob: " not in log
+
+
+# --- a process of the person's that lies ---
+
+# As the owner of the process that takes the steps: takes its standard output, writes to it, and ends it.
+FORGER = """\
+import ctypes, os, sys
+process = os.pidfd_open(int(sys.argv[1]))
+output = ctypes.CDLL(None, use_errno=True).syscall(438, process, 1, 0)  # pidfd_getfd(2), the same number everywhere
+if output < 0:
+    sys.exit(os.strerror(ctypes.get_errno()))
+os.write(output, sys.stdin.buffer.read())
+os.kill(int(sys.argv[1]), 9)
+"""
+LIES = (
+    {"name": "code", "watches": [{"path": "/home/alice/\0", "how": "same", "look": ["absent"]}]},
+    {"name": "code/infra", "watches": [{"path": "/home/alice/\ud800", "how": "same", "look": ["absent"]}]},
+    {"name": "code/api", "watches": [{"path": "", "how": "same", "look": [[1], {"a": None}]}]},
+    {"name": "playwright-token", "watches": [{"path": "a/" * 5000, "how": "exists", "look": [10**300]}]},
+    {"name": "hangs", "ending": "failed", "detail": "a\nbob: forged\x1b[31m\rforged\ud800"},
+    {"name": "bob's"},
+    {"name": ["code"], "watches": "text"},
+    {"ending": {"a": 1}},
+)
+
+
+def test_a_forged_result_is_believed_of_that_home_alone_and_stops_no_run(attacked: Machine) -> None:
+    machine = attacked
+    machine.sh("cd /home/alice; ls -A | xargs rm -rf; rm -rf /home/bob/notes")
+    forger = "/usr/local/lib/forge.py"
+    machine.write(forger, FORGER)
+    write_site(machine, {"notes": STEPS["notes"], "hangs": HANGING % 60})
+    run = start_hanging(machine, "alice")
+    whole = [{"ending": "done", "detail": "forged", "watches": [], **lie} for lie in LIES]
+    lines = [*map(json.dumps, whole), "[" * 20000, "[1]", "\udcff\udcfe", "not yet at its e"]
+    pid = main_pid(machine, unit_of("alice"))
+    machine.run("runuser", "-u", "alice", "--", "python3", forger, str(pid), input="\n".join(lines))
+    code, said, _ = ended(run, within=15)
+    assert code == 3, said
+    assert re.search(r"alice: home step code/infra: .*: forged$", said, re.MULTILINE), said
+    assert re.search(r"alice: FAILED home step hangs: .*: a\S*bob: forged", said)
+    assert "\x1b" not in said
+    assert not re.search("^bob: forged|^forged", said, re.MULTILINE)
+    assert machine.exists("/home/bob/notes")
+    unhang(machine)
+    # What was forged is of no use to anybody for long: a look tells that it is not so.
+    again = reconcile(machine, "--retry").err
+    assert "alice: home step code/infra: " in again
+    assert machine.exists("/home/alice/code/infra/README")
+    assert_nothing_left(machine)
+
+
+# --- the agent's configuration ---
+
+AGENT_STEPS = {"other": STEPS["other"]}
+
+
+@pytest.mark.parametrize(
+    ("script", "named"),
+    [
+        ("mkfifo .claude.json", "is no regular file"),
+        ("ln -s /srv/canary/folder/.claude.json .claude.json", "is a link"),
+        ('printf \'{"mcpServers": {"a": \' >.claude.json', "is cut off or no JSON"),
+        ("printf '{\"mcpServers\": [1]}' >.claude.json", "is no configuration"),
+        ("mkdir .claude.json", "is no regular file"),
+        ("echo '{}' >.claude.json; chmod 0 .claude.json", "cannot be read"),
+    ],
+)
+def test_a_configuration_that_the_agent_could_not_read_is_left_alone_and_named(
+    attacked: Machine, script: str, named: str
+) -> None:
+    machine = attacked
+    machine.sh("rm -rf /home/alice/.claude.json /home/alice/claude.log")
+    machine.run("runuser", "-u", "alice", "--", "sh", "-euc", f"cd; {script}")
+    look = "cd /home/alice; stat -c '%F %a %U %s %i %Y %Z' .claude.json; [ ! -f .claude.json ] || cat -- .claude.json; \
+        sha256sum /srv/canary/folder/.claude.json"
+    machine.sh("rm -f /home/bob/.claude.json")
+    before = machine.sh(look).out
+    forget(machine, "alice", "bob")
+    write_site(machine, AGENT_STEPS)
+    started = time.monotonic()
+    result = machine.run("rosterd", "reconcile", check=False)
+    assert time.monotonic() - started < 10
+    assert result.code in (0, 3)
+    assert re.search(rf"alice: .*home step other: .*~/\.claude\.json {named}", result.err), result.err
+    assert machine.sh(look).out == before
+    assert not machine.exists("/home/alice/claude.log")
+    assert '"other"' in machine.read("/home/bob/.claude.json")
+
+
+# --- a home that is none ---
+
+
+@pytest.mark.parametrize(
+    ("script", "undo", "named"),
+    [
+        ("mv $1 /srv/moved; ln -s /srv/moved $1", "rm $1; mv /srv/moved $1", "symbolic link"),
+        ("chown bob $1", "chown alice $1", "belongs to bob"),
+    ],
+)
+def test_no_step_is_taken_in_a_home_that_is_not_the_person_s(
+    attacked: Machine, script: str, undo: str, named: str
+) -> None:
+    machine = attacked
+    machine.sh("rm -rf /home/alice/notes /home/bob/notes")
+    forget(machine, "alice", "bob")
+    write_site(machine, {"notes": STEPS["notes"]})
+    machine.sh(script, "/home/alice")
+    try:
+        begun = len(machine.journal(f"UNIT={unit_of('alice')}"))
+        log = reconcile(machine, code=3).err
+        assert re.search(f"alice: .*/home/alice.*{named}", log), log
+        assert len(machine.journal(f"UNIT={unit_of('alice')}")) == begun
+        assert not machine.exists("/home/alice/notes")
+        assert machine.exists("/home/bob/notes")
+    finally:
+        machine.sh(undo, "/home/alice")
