@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.core.home_steps import Ending, Result, Watch, watch_from
 
 _HOUR = 3600
-_MOST_WATCHES = 200
+_MOST_WATCHES = 100
 _FIRST_PAUSE, _LONGEST_PAUSE = 1 * _HOUR, 24 * _HOUR
 
 
@@ -48,10 +48,15 @@ def recorded_step(result: Result, digest: str, now: int, before: StepRecord | No
     What to look at later was named by the person's own process: nothing outside of the home is, nor without end.
     """
     failures = 0 if before is None else before.failures
-    inside = [watch for watch in result.watches if watch.path.startswith(f"{home}/") and "/../" not in watch.path]
-    watches = tuple(inside[:_MOST_WATCHES])
+    watches = tuple(watch for watch in result.watches if _is_inside(watch.path, home))[:_MOST_WATCHES]
     well = result.ending in (Ending.DONE, Ending.KEPT)
     return StepRecord(digest, result.ending, result.detail, now, 0 if well else failures + 1, watches)
+
+
+def _is_inside(path: str, home: str) -> bool:
+    above = [part for part in home.split("/") if part]
+    parts = [part for part in path.split("/") if part]
+    return path.startswith("/") and parts[: len(above)] == above and len(parts) > len(above) and ".." not in parts
 
 
 def home_document(steps: Mapping[str, StepRecord]) -> dict[str, Any]:

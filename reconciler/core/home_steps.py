@@ -16,6 +16,8 @@ from typing import Any, ClassVar, TypeVar
 
 from reconciler.core.text import escaped
 
+# More than any real look at a path has: the word of a hostile process is kept, and must not grow without end.
+_LONGEST_PATH, _MOST_PARTS, _LONGEST_WORD = 1024, 7, 16
 _PLACEHOLDER = re.compile(r"\{\{([a-z][a-z0-9_.-]*)\}\}|\{([a-z][a-z0-9_.-]*)\}")
 
 
@@ -276,8 +278,14 @@ def watch_from(document: Mapping[str, Any]) -> Watch:
     """Read the document of a watch. Raises KeyError, TypeError or ValueError for anything else."""
     path, how, look = document["path"], document["how"], document["look"]
     if not isinstance(path, str) or how not in ("exists", "same") or not isinstance(look, list):
-        raise TypeError(f"{document!r} is no watch")
-    return Watch(path, how, tuple(part if isinstance(part, int) else str(part) for part in look))
+        raise TypeError("is no watch")
+    if len(path) > _LONGEST_PATH or len(look) > _MOST_PARTS or not all(map(_is_part, look)):
+        raise ValueError("is no watch that a look could give")
+    return Watch(path, how, tuple(look))
+
+
+def _is_part(part: object) -> bool:
+    return (isinstance(part, str) and len(part) <= _LONGEST_WORD) or (isinstance(part, int) and 0 <= part < 1 << 64)
 
 
 def _document(step: HomeStep) -> dict[str, Any]:

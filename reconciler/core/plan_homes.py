@@ -113,7 +113,7 @@ def _why_due(  # noqa: PLR0913 (one reason a line)
         return "not done yet"
     if record.digest != digest:
         return "its definition has changed"
-    if changed:
+    if changed and record.ending is not Ending.FAILED:
         return f"{changed} has changed"
     if not record.went_well:
         rests = record.is_within(record.pause, now) and not retry

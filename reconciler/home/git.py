@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.core.home_steps import Ending, GitStep, Watch
 from reconciler.errors import StepFailed
 from reconciler.home.directory import make_parents
-from reconciler.home.place import Ended, Home, InTheWay, without_passwords
+from reconciler.home.place import Ended, Home, InTheWay, undisturbed, without_passwords
 from reconciler.home.repository import (
     Repository,
     git,
@@ -244,7 +244,8 @@ def _elsewhere(clone: Repository, branch: str) -> str:
 
 
 def _fast_forward(clone: Repository, target: str, newer: int) -> tuple[Ending, str]:
-    merged = clone.git("merge", "--quiet", "--ff-only", "--no-autostash", target)
+    with undisturbed():  # cut off in the middle, what it has written already would pass for the person's work
+        merged = clone.git("merge", "--quiet", "--ff-only", "--no-autostash", target)
     if merged.code == 0:
         if clone.must("rev-parse", "HEAD") != clone.must("rev-parse", target):
             raise StepFailed(f"git merge in {clone.home.shown(clone.path)} did not bring it to {target}")

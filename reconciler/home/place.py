@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +66,19 @@ class Home:
             environment=own | dict(environment or {}),
             folder=str(folder or self.path),
         )
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off SIGTERM, for this process and for those that it starts meanwhile: half of a change would be worse.
+
+    systemd waits for five seconds before it kills (rosterd-home@.service).
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def without_passwords(text: str) -> str:

@@ -33,7 +33,7 @@ from reconciler.home.file import take_file
 from reconciler.home.git import take_git
 from reconciler.home.layout import take_layout
 from reconciler.home.mcp import CONFIGURATION, take_mcp
-from reconciler.home.place import Ended, Home, InTheWay, without_passwords
+from reconciler.home.place import Ended, Home, InTheWay, undisturbed, without_passwords
 from reconciler.home.retire import take_retire
 from reconciler.host.looks import same
 
@@ -106,7 +106,8 @@ def _take(step: HomeStep, home: Home) -> Ended:  # noqa: PLR0911 (one arm for ea
         case CommandStep() as body:
             return take_command(body, home)
         case LayoutStep() as body:
-            return take_layout(body, home)
+            with undisturbed():
+                return take_layout(body, home)
         case RetireStep() as body:
             return take_retire(body, home)
         case _:

@@ -125,7 +125,9 @@ class Systemd:
         Returns for each unit the job's result as JobRemoved has it ("done", "failed", …), the error
         text if it could not be queued, or "timeout" if it had not ended after `seconds`.
         """
-        return dict(self.each_job(job, units, seconds))
+        wanted = list(units)
+        results = dict(self.each_job(job, wanted, seconds))
+        return {unit: results.get(unit, self._dead or "timeout") for unit in wanted}
 
     def each_job(
         self,
@@ -139,7 +141,8 @@ class Systemd:
         """Queue one job for each unit, and yield each with its result, as `run_jobs` has it, when it has ended.
 
         `at_once` is how many jobs may be under way together, which the next unit waits for. Twice a second `enough` is
-        asked: once it is true what has not ended is yielded as "timeout".
+        asked: once it is true what has not ended is yielded as "timeout". A unit whose turn did not come is not taken
+        from `units`, and not yielded.
         """
         self._listen_for_jobs()
         waiting = _Jobs(self, job, units, at_once)
@@ -322,8 +325,8 @@ class _Jobs:
         yield from ended.items()
 
     def left(self, otherwise: str) -> Iterator[tuple[str, str]]:
-        """Yield `otherwise` for each unit whose job has not ended or was never sent."""
-        for unit in [*self._queued, *sorted(self._unanswered), *([] if self._all_sent else self._unsent)]:
+        """Yield `otherwise` for each unit whose job has not ended."""
+        for unit in [*self._queued, *sorted(self._unanswered)]:
             yield unit, otherwise
 
     def _note(self, unit: str, path: str | None, error: str) -> None:

@@ -294,23 +294,26 @@ class HostExecutor:
             for action in (action for own in people.values() for action in own):
                 yield Outcome(action, Status.FAILED, str(error))
 
-    def _judge(self, actions: Sequence[HomeAction], said: Said, records: Mapping[str, StepRecord]) -> Iterator[Outcome]:
+    def _judge(self, actions: Sequence[HomeAction], said: Said, records: Mapping[str, StepRecord]) -> Sequence[Outcome]:
         now, steps = int(time.time()), dict(records)
-        broke_off = said.why if said.why and not said.put_off else ""
+        outcomes: list[Outcome] = []
         for action in actions:
             name = action.step.name
             result = said.results.get(name)
-            if result is None and broke_off:
-                # The unit ended in the middle of this step, by its time or by a signal.
-                result, broke_off = Result(name, Ending.FAILED, broke_off), ""
+            if result is None and said.why and not said.put_off:
+                result = Result(name, Ending.FAILED, said.why)  # the unit ended before it, by its time or by a signal
             if result is None:
-                yield Outcome(action, Status.SKIPPED, said.why or "its turn did not come")
+                outcomes.append(Outcome(action, Status.SKIPPED, said.why or "its turn did not come"))
                 continue
             if isinstance(action, TakeHomeStep):
                 steps[name] = recorded_step(result, action.digest, now, records.get(name), action.home)
-            yield Outcome(action, _STATUS[result.ending], result.detail)
+            outcomes.append(Outcome(action, _STATUS[result.ending], result.detail))
         if steps != records:
-            self._state.save_home_steps(actions[0].user, steps)
+            try:
+                self._state.save_home_steps(actions[0].user, steps)
+            except StepFailed as error:
+                return [Outcome(action, Status.FAILED, str(error)) for action in actions]
+        return outcomes
 
     def _jobs(self, units: list[str], run_jobs: Callable[[list[str]], dict[str, str]]) -> dict[str, str]:
         if not units:

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,10 +47,14 @@ class _Pipes:
     paths: tuple[Path, Path]
 
     def close(self) -> None:
-        for descriptor in (self.work, self.result):
-            os.close(descriptor)
-        for path in self.paths:
-            path.unlink(missing_ok=True)
+        _close((self.work, self.result), self.paths)
+
+
+def _close(descriptors: Iterable[int], paths: Iterable[Path]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def take_steps(
@@ -65,22 +69,26 @@ def take_steps(
     _stop_leftovers(systemd)
     open_pipes: dict[str, _Pipes] = {}
     refused: dict[str, str] = {}
+    said: dict[str, Said] = {}
     try:
         units = _started(orders, open_pipes, refused)
+        late = []
         for unit, result in systemd.each_job(Job.START, units, _PHASE_SECONDS, at_once=AT_ONCE, enough=put_off):
-            name = _person(unit)
-            # Canceled: somebody stopped the unit, or the run that it is part of.
-            said = Said(put_off=result in ("timeout", "canceled"))
             if result == "timeout":
-                with contextlib.suppress(StepFailed):
-                    cutting.stop_units(systemd, [unit])
-            if name in open_pipes:
-                said.results = _read(open_pipes[name].result)
-                open_pipes.pop(name).close()
-            said.why = "" if result == "done" else _why(unit, result)
-            yield name, said
-        for name, why in refused.items():
-            yield name, Said(why=why)
+                late.append(unit)
+            else:
+                name = _person(unit)
+                said[name] = _heard(unit, result, open_pipes.pop(name))
+                yield name, said[name]
+        if late:
+            with contextlib.suppress(StepFailed):
+                cutting.stop_units(systemd, late)
+        for unit in late:
+            name = _person(unit)
+            said[name] = _heard(unit, "timeout", open_pipes.pop(name))
+            yield name, said[name]
+        for name in orders.keys() - said.keys():
+            yield name, Said(why=refused[name]) if name in refused else Said(why="put off", put_off=True)
     finally:
         _clean_up(systemd, open_pipes)
 
@@ -100,6 +108,15 @@ def _started(
             refused[name] = f"{error.filename or FOLDER}: {error.strerror}"
         else:
             yield f"{_PREFIX}{name}{_SUFFIX}"
+
+
+def _heard(unit: str, result: str, pipes: _Pipes) -> Said:
+    """Take what a unit said before its job ended, and close its pipes."""
+    try:
+        # Canceled: somebody stopped the unit, or the run that it is part of.
+        return Said(_read(pipes.result), _why(unit, result), put_off=result in ("timeout", "canceled"))
+    finally:
+        pipes.close()
 
 
 def _person(unit: str) -> str:
@@ -123,19 +140,17 @@ def _open_pipes(name: str, order: bytes) -> _Pipes:
     for path in paths:
         path.unlink(missing_ok=True)  # left by a run that was killed
         os.mkfifo(path, 0o600)
-    work, result = (os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW) for path in paths)
-    pipes = _Pipes(work, result, paths)
+    descriptors: list[int] = []
     try:
-        for pipe in (work, result):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        written = os.write(work, order)
+        for path in paths:
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW)
+            descriptors.append(descriptor)
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        os.write(descriptors[0], order)  # whole: it is no more than the pipe holds
     except OSError:
-        pipes.close()
+        _close(descriptors, paths)
         raise
-    if written != len(order):
-        pipes.close()
-        raise OSError(0, "the pipe does not hold the work", str(paths[0]))
-    return pipes
+    return _Pipes(descriptors[0], descriptors[1], paths)
 
 
 def _read(descriptor: int) -> dict[str, Result]:
@@ -153,6 +168,8 @@ def _read(descriptor: int) -> dict[str, Result]:
 
 
 def _why(unit: str, result: str) -> str:
+    if result == "done":
+        return ""
     return "put off" if result in ("timeout", "canceled") else f"{unit}: {result}; see: journalctl -u {unit}"
 
 

@@ -26,30 +26,35 @@ def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: Sta
     records = {name: steps for name, steps in state.home_steps().items() if name in desired.users}
     homes = {name: Path(accounts[name].home) for name in desired.users if name in accounts}
     mounts = _mounts_below(set(homes.values()))
-    for_machine = any(_is_there(Path(place), ()) for place in AGENT_PLACES if place.startswith("/"))
+    for_machine = any(_is_there(Path(place)) for place in AGENT_PLACES if place.startswith("/"))
     own = [place for place in AGENT_PLACES if not place.startswith("/")]
     return HomeWork(
         records=records,
-        changed=_changed(desired, records, mounts),
+        changed=_changed(desired, records, homes, mounts),
         sources=_sources(desired),
         with_agent=frozenset(
             name
             for name in desired.users
-            if for_machine or (name in homes and any(_is_there(homes[name] / place, mounts) for place in own))
+            if for_machine
+            or (name in homes and any(_is_there(homes[name] / place, homes[name], mounts) for place in own))
         ),
         legacy_units=_legacy_units(desired, homes, mounts),
     )
 
 
 def _changed(
-    desired: Desired, records: Mapping[str, Mapping[str, StepRecord]], mounts: Iterable[Path]
+    desired: Desired,
+    records: Mapping[str, Mapping[str, StepRecord]],
+    homes: Mapping[str, Path],
+    mounts: Iterable[Path],
 ) -> dict[tuple[str, str], str]:
     found = {}
-    for name, steps in records.items():
+    for name in records.keys() & homes.keys():
+        steps = records[name]
         wanted = {step.name for step in desired.users[name].steps}
         for step, record in steps.items():
             for watch in record.watches if step in wanted else ():
-                if _is_on(Path(watch.path), mounts) or not still(watch):
+                if _is_out_of_reach(Path(watch.path), homes[name], mounts) or not still(watch):
                     found[name, step] = watch.path
                     break
     return found
@@ -86,15 +91,15 @@ def _legacy_units(
     found = {}
     for name, home in homes.items():
         for service, units in desired.legacy_units.items():
-            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, mounts))
+            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, home, mounts))
             if there:
                 found[name, service] = there
     return found
 
 
-def _is_there(path: Path, mounts: Iterable[Path]) -> bool:
+def _is_there(path: Path, home: Path | None = None, mounts: Iterable[Path] = ()) -> bool:
     """Say whether there is a file, or a link to something; one to /dev/null masks a unit."""
-    if _is_on(path, mounts):
+    if home is not None and _is_out_of_reach(path, home, mounts):
         return False
     kind = exists(path).look[0]
     return kind == "file" or (kind == "link" and not _is_mask(path))
@@ -107,8 +112,15 @@ def _is_mask(path: Path) -> bool:
         return False
 
 
-def _is_on(path: Path, mounts: Iterable[Path]) -> bool:
-    return any(path.is_relative_to(mount) for mount in mounts)
+def _is_out_of_reach(path: Path, home: Path, mounts: Iterable[Path]) -> bool:
+    """Say whether a path lies on another file system, or beyond a link of the person's: a look there may never end."""
+    if not path.is_relative_to(home) or any(path.is_relative_to(mount) for mount in mounts):
+        return True
+    between = reversed(path.relative_to(home).parents[:-1])
+    try:
+        return any((home / part).is_symlink() for part in between)
+    except (OSError, ValueError):  # no folder on the way, or a path that no system has
+        return True
 
 
 def _mounts_below(homes: Iterable[Path]) -> tuple[Path, ...]:

@@ -117,8 +117,17 @@ class State:
     # --- steps in homes ---
 
     def home_steps(self) -> dict[str, dict[str, StepRecord]]:
-        """Return how the steps in homes ended, by person and name. Raises `ScanFailed` or PermissionError."""
-        return _each(self._homes, home_records_from)
+        """Return how the steps in homes ended, by person and name. Raises PermissionError.
+
+        A record that is damaged is as none: everything in that home is looked at again.
+        """
+        return {name: self._home(name) for name in _names(self._homes)}
+
+    def _home(self, name: str) -> dict[str, StepRecord]:
+        try:
+            return _one(self._homes / name, None, home_records_from)
+        except ScanFailed:
+            return {}
 
     def save_home_steps(self, name: str, steps: Mapping[str, StepRecord]) -> None:
         """Record how the steps in somebody's home ended."""

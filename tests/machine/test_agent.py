@@ -126,6 +126,8 @@ def agents(deb: Path) -> Iterator[Agents]:
         seconds = time.monotonic() - started
         after = {name: unread(machine, name) for name in UNREADABLE}
         writer.end()
+        machine.run("pkill", "--signal=KILL", "--uid=ida", "python3", check=False)  # runuser's child outlives it
+        machine.write(FILE.format("ida"), "{}", mode=0o600, owner="ida")
         yield Agents(machine, without, only_janes, alices, result, seconds, before, after)
 
 
@@ -213,7 +215,8 @@ def test_a_file_that_is_no_configuration_is_left_and_told_of(agents: Agents, nam
 
 
 def test_a_file_that_is_being_written_all_the_time_is_left_and_told_of(agents: Agents) -> None:
-    told = [line for line in agents.result.err.splitlines() if f"ida: {STEP}" in line]
+    # While it changes, each look of the run finds it in another state: it is told of as a step that was left out.
+    told = [line for line in agents.result.err.splitlines() if "ida: " in line and STEP in line]
     assert any("warning" in line and "~/.claude.json is cut off" in line for line in told), agents.result.err
 
 
@@ -236,6 +239,6 @@ def test_a_run_after_that_starts_nothing(agents: Agents) -> None:
     reconcile(agents.machine)
     before = starts(agents.machine)
     files = {name: document(agents.machine, name) for name in ("alice", "bob", "carol")}
-    reconcile(agents.machine)
-    assert starts(agents.machine) == before > 0
+    again = reconcile(agents.machine)
+    assert starts(agents.machine) == before > 0, again
     assert {name: document(agents.machine, name) for name in files} == files

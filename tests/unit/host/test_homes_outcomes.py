@@ -87,16 +87,17 @@ def test_failures_are_counted_from_run_to_run_and_other_steps_stay_on_record(say
     assert records["b"] == StepRecord("e", Ending.DONE, "", 7)
 
 
-def test_where_a_unit_breaks_off_the_step_it_was_at_has_failed_and_the_rest_waits(saying: Saying, state: State) -> None:
+def test_where_a_unit_breaks_off_what_it_has_not_told_of_has_failed(saying: Saying, state: State) -> None:
     said = Said({"a": Result("a", Ending.DONE, "so")}, why="timed out")
     assert saying({"bob": said}, [take("a"), take("b"), take("c")]) == [
         ("bob", "a", Status.DONE, "so"),
         ("bob", "b", Status.FAILED, "timed out"),
-        ("bob", "c", Status.SKIPPED, "timed out"),
+        ("bob", "c", Status.FAILED, "timed out"),
     ]
     assert {name: record.ending for name, record in state.home_steps()["bob"].items()} == {
         "a": Ending.DONE,
         "b": Ending.FAILED,
+        "c": Ending.FAILED,
     }
 
 

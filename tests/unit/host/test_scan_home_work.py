@@ -62,11 +62,28 @@ def test_the_first_path_that_looks_different_is_named(home: Path, state: State) 
     assert scan_home_work(wanting(), accounts(home), state).changed == {("bob", "x"): str(home / "y")}
 
 
-@pytest.mark.parametrize("path", ["/x\0y", "/x\ud800", "", "/" + "x" * 10_000])
+@pytest.mark.parametrize("path", ["/x\0y", "/x\ud800", "", "/" + "x" * 600])
 def test_a_path_that_no_file_can_have_is_a_change_and_no_error(home: Path, state: State, path: str) -> None:
     """What is watched comes from a process of the person's own."""
     save(state, Watch(path, "same", ("file", 1)))
-    assert scan_home_work(wanting(), accounts(home), state).changed == {("bob", "x"): path}
+    inside = f"{home}{path}"
+    for one in (path, inside):
+        save(state, Watch(one, "same", ("file", 1)))
+        assert scan_home_work(wanting(), accounts(home), state).changed == {("bob", "x"): one}
+
+
+def test_a_record_that_is_damaged_is_as_none_and_no_error(home: Path, state: State) -> None:
+    save(state, Watch("/" + "x" * 10_000, "same", ()))
+    work = scan_home_work(wanting(), accounts(home), state)
+    assert (work.changed, dict(work.records["bob"])) == ({}, {})
+
+
+def test_nothing_beyond_a_link_in_a_home_is_looked_at(home: Path, state: State, tmp_path: Path) -> None:
+    """It may lead to a file system that never answers, or tell what only root can see."""
+    (tmp_path / "elsewhere").mkdir()
+    (home / "link").symlink_to(tmp_path / "elsewhere")
+    save(state, exists(home / "link" / "x"), exists(home / "link"))
+    assert scan_home_work(wanting(), accounts(home), state).changed == {("bob", "x"): str(home / "link" / "x")}
 
 
 def test_who_is_not_on_the_roster_is_not_looked_at(home: Path, state: State) -> None:
