@@ -55,9 +55,9 @@ machine-test: deb ## tests on real systemd, in throwaway machines
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm-browser || [ '$(CI)' != true ]
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) tests/machine
 
-# What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions.
-AT_FULL_SIZE := ROSTERD_ALL_POINTS=1 ROSTERD_CRON_MINUTES=5 ROSTERD_CYCLES=1000
-LONG_TESTS := leaving interrupted_cut interrupted_useradd destroy
+# What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions, a minute of swapped links.
+AT_FULL_SIZE := ROSTERD_ALL_POINTS=1 ROSTERD_CRON_MINUTES=5 ROSTERD_CYCLES=1000 ROSTERD_ATTACK_SECONDS=60
+LONG_TESTS := leaving interrupted_cut interrupted_useradd destroy home_attack
 
 .PHONY: proof
 proof: deb ## the tests that only mean their number when they are long; an hour or so
