@@ -87,7 +87,7 @@ def take_steps(
             name = _person(unit)
             said[name] = _heard(unit, "timeout", open_pipes.pop(name))
             yield name, said[name]
-        for name in orders.keys() - said.keys():
+        for name in sorted(orders.keys() - said.keys()):
             yield name, Said(why=refused[name]) if name in refused else Said(why="put off", put_off=True)
     finally:
         _clean_up(systemd, open_pipes)

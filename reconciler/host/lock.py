@@ -36,6 +36,8 @@ def exclusive(wait: float, path: Path = DEFAULT_PATH) -> Iterator[None]:
 
 
 def _acquire(descriptor: int, wait: float, path: Path) -> None:
+    if _try(descriptor, fcntl.LOCK_EX):
+        return
     deadline = time.monotonic() + wait
     with _open_waiting(path) as waiting:
         while not _try(descriptor, fcntl.LOCK_EX):
