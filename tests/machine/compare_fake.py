@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reconciler.core.actions import Action, SetLinger
 from reconciler.core.desired import Desired, desire
-from reconciler.core.observed import Observed, Presence, Process
+from reconciler.core.observed import HomeWork, Observed, Presence, Process
 from reconciler.core.outcome import Executor, Outcome, Status
 from reconciler.core.plan import make_plan
 from reconciler.core.roster import parse_roster
@@ -39,6 +39,7 @@ def comparable(seen: Observed) -> Observed:
     - what is running of people who are not on record as cut off: a look leaves them out
     - foreign units that are loaded but inactive, likewise
     - which processes somebody has, if they have any, and of whoever lingers that too: their manager takes its time
+    - of the steps on record in homes, when they were taken, what was said and what they relied on
     - an env file that by its name could be one of another service and another person: playwright-bob's of t3
     """
     states = {name: state for name, state in (seen.units.states or {}).items() if state.active != "inactive"}
@@ -46,6 +47,7 @@ def comparable(seen: Observed) -> Observed:
     return replace(
         seen,
         now=0,
+        home_work=_comparable_homes(seen.home_work),
         presence={name: _comparable_presence(found) for name, found in seen.presence.items() if name in cuts},
         units=replace(seen.units, states=states),
         subuids=tuple(sorted(seen.subuids or (), key=lambda span: span.first)),
@@ -53,6 +55,16 @@ def comparable(seen: Observed) -> Observed:
         env_files={key: file for key, file in (seen.env_files or {}).items() if not key[1].startswith("playwright-")},
         listeners=tuple(sorted((found for found in seen.listeners if found.unit), key=lambda found: found.port)),
     )
+
+
+def _comparable_homes(found: HomeWork | None) -> HomeWork | None:
+    if found is None:
+        return None
+    records = {
+        name: {step: replace(record, detail="", at=0, watches=()) for step, record in steps.items()}
+        for name, steps in found.records.items()
+    }
+    return replace(found, records=records)
 
 
 def _comparable_presence(found: Presence) -> Presence:

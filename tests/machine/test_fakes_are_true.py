@@ -63,6 +63,19 @@ until [ -S "/run/user/$1/bus" ]; do sleep 0.02; done
 runuser -u gus -- setsid -f sleep 80005 >/dev/null 2>&1
 """
 HOOK = "settle: 0\nhooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
+HOMES = "homes: {notes: {directory: {path: notes}}}\n"
+# What packaging/home-steps is, for a machine with the checkout and without the package.
+HOME_STEPS = """\
+#!/usr/bin/python3 -IB
+import sys
+sys.path.insert(0, "/src")
+from reconciler.home.worker import main
+main()
+"""
+OLD_UNIT = """
+install -d -o "$1" -g "$1" "/home/$1/.config" "/home/$1/.config/systemd" "/home/$1/.config/systemd/user"
+install -o "$1" -g "$1" /dev/null "/home/$1/.config/systemd/user/playwright-mcp.service"
+"""
 
 ALL_KINDS = {action.kind for action in get_args(Action)}
 
@@ -95,7 +108,9 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, WITH_GUS)
         run(machine)
         machine.sh(AT_WORK, machine.run("id", "-u", "gus").out.strip())
-        machine.write(SITE, HOOK)
+        machine.write(SITE, HOOK + HOMES)
+        machine.sh(OLD_UNIT, "ann")
+        machine.write("/usr/lib/rosterd/home-steps", HOME_STEPS, mode=0o755)
         write_roster(machine, PEOPLE)
         kinds += compared(machine)
         kinds += compared(machine, "cut", "gus")
