@@ -62,7 +62,6 @@ class Systemd:
         self._dead: str | None = None
         self._listening = False
         self._results: dict[str, str] = {}
-        self._interruption: BaseException | None = None
 
     def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
         """Return the loaded units whose names match, in one call. Raises `BusUnavailable`."""
@@ -175,13 +174,12 @@ class Systemd:
         """Send one request without waiting; `answered` gets the job's path, or None and the error."""
 
         def reply(connection: Any, result: Any) -> None:  # noqa: ANN401 (GObjects have no static types)
-            with self._interruptible():
-                try:
-                    (path,) = connection.call_finish(result).unpack()
-                except GLib.Error as error:
-                    answered(None, self._explain(error))
-                else:
-                    answered(path, "")
+            try:
+                (path,) = connection.call_finish(result).unpack()
+            except GLib.Error as error:
+                answered(None, self._explain(error))
+            else:
+                answered(path, "")
 
         self._bus.con.call(
             _NAME,
@@ -247,17 +245,8 @@ class Systemd:
         self._listening = True
 
     def _job_removed(self, _sender: str, _object: str, _iface: str, _signal: str, params: Any) -> None:  # noqa: ANN401
-        with self._interruptible():
-            _, path, _, result = params
-            self._results[path] = result
-
-    @contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Keep what a signal raises within a callback until the wait is over: GLib would print it, and end or go on."""
-        try:
-            yield
-        except (KeyboardInterrupt, SystemExit) as interruption:
-            self._interruption = interruption
+        _, path, _, result = params
+        self._results[path] = result
 
     def _explain(self, error: Any) -> str:  # noqa: ANN401 (a GLib.Error)
         """Return the words of an error; one that means "no answer" ends the use of this connection."""
@@ -277,10 +266,9 @@ class Systemd:
         timer = GLib.timeout_source_new(int(seconds * 1000))
         timer.set_callback(lambda *_: False)
         timer.attach(context)
-        context.iteration(True)  # noqa: FBT003 (GLib takes no keywords)
+        with _signals_put_off():
+            context.iteration(True)  # noqa: FBT003 (GLib takes no keywords)
         timer.destroy()
-        if self._interruption is not None:
-            raise self._interruption
 
 
 class _Jobs:
@@ -336,6 +324,24 @@ class _Jobs:
         else:
             self._queued[unit] = path
         self.send_more()
+
+
+@contextmanager
+def _signals_put_off() -> Iterator[None]:
+    """Let SIGINT and SIGTERM have their effect afterwards.
+
+    What their handlers raise within a callback, GLib prints, and then ends the process on the spot or goes on.
+    """
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for one in came:
+        signal.raise_signal(one)
 
 
 def _open_system_bus() -> Any:  # noqa: ANN401 (a Gio.DBusConnection)
