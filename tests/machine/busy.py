@@ -7,6 +7,7 @@ own tools, never with the code under test.
 from collections.abc import Iterable
 
 from tests.machine.machine import Machine
+from tests.machine.workstation import eventually
 
 KEY = "/root/busy-key"
 PASSWORD = "correct-horse-47"  # noqa: S105 - of people who live for a test
@@ -88,6 +89,7 @@ def set_to_work(machine: Machine, name: str, *, stubborn: bool = False) -> None:
     assert session.stdout is not None
     assert session.stdout.readline().strip() == "here"
     machine.sh(RUN_FOR, name, str(uid_of(machine, name)), str(subuids_of(machine, name).start))
+    eventually(lambda: "(sleep)" not in commands_of(machine, name), within=5)  # before its exec
     running = commands_of(machine, name)
     missing = {number for number in range(80000, 80011) if str(number) not in running}
     assert missing == (set() if stubborn else {80004}), running
