@@ -24,7 +24,7 @@ from typing import NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from reconciler.core.site import Site, parse_site
-from reconciler.core.text import printable
+from reconciler.core.text import counted, printable
 from reconciler.errors import FileRefused, StepFailed
 from reconciler.host.files import make_private_folder, read_bytes, replace_file
 from reconciler.host.sources import read_source
@@ -207,7 +207,7 @@ def check(data: bytes) -> str:
         _check_cookie(f"cookies[{number}]", cookie)
     for number, origin in enumerate(origins):
         _check_origin(f"origins[{number}]", origin)
-    return f"{_counted(len(cookies), 'cookie')}, {_counted(len(origins), 'origin')}"
+    return f"{counted(len(cookies), 'cookie')}, {counted(len(origins), 'origin')}"
 
 
 def _refuse_constant(_name: str) -> NoReturn:
@@ -263,10 +263,6 @@ def _check_texts(where: str, item: dict[str, object], keys: tuple[str, ...]) -> 
     for key in keys:
         if not isinstance(item.get(key), str):
             raise _not_a_state(f"{where}.{key} is not text")
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _put_in_place(path: Path, data: bytes) -> None:

@@ -20,9 +20,10 @@ from reconciler.core.text import escaped
 _LONGEST_PATH, _MOST_PARTS, _LONGEST_WORD = 1024, 7, 16
 _PLACEHOLDER = re.compile(r"\{\{([a-z][a-z0-9_.-]*)\}\}|\{([a-z][a-z0-9_.-]*)\}")
 
-
 AGENT_PLACES = (".local/bin/claude", "/usr/local/bin/claude", "/usr/bin/claude")
 """Where the agent's command can be, the first that is there counts: relative to the home, or of the machine."""
+USER_UNITS = ".config/systemd/user"
+"""Where a home has the units that its owner made (systemd.unit(5))."""
 
 
 class CodeLayout(StrEnum):

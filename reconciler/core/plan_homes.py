@@ -39,26 +39,27 @@ def plan_homes(desired: Desired, observed: Observed, refused: Collection[str], p
     for user in desired.users.values():
         if user.name in refused:
             continue
-        plan.actions += _retirements(user, observed, work)
+        account = observed.accounts.get(user.name)
+        if account is not None:
+            plan.actions += _retirements(user, account.home, observed)
         if not user.parked:
-            _plan_steps(user, desired, observed, work, _steps_of(user, observed, ports), plan)
+            home = home_of(user.name) if account is None else account.home
+            _plan_steps(user, home, _steps_of(user, home, ports), observed, work, plan, retry=desired.retry)
     return plan
 
 
-def _retirements(user: DesiredUser, observed: Observed, work: HomeWork) -> Iterator[RetireUnits]:
+def _retirements(user: DesiredUser, home: str, observed: Observed) -> Iterator[RetireUnits]:
     """Move a person's own old units out of the way of a service that they have."""
-    account = observed.accounts.get(user.name)
     for service in user.services.values():
-        units = work.legacy_units.get((user.name, service.name), ())
-        if units and service.enabled and account is not None:
+        units = observed.legacy_units_of(user.name, service.name)
+        if units and service.enabled:
             step = HomeStep(service.name, RetireStep(units), _RETIRE_SECONDS)
-            yield RetireUnits(user.name, service.name, account.home, step)
+            yield RetireUnits(user.name, service.name, home, step)
 
 
-def _steps_of(user: DesiredUser, observed: Observed, ports: Mapping[Holder, int]) -> Iterator[HomeStep]:
+def _steps_of(user: DesiredUser, home: str, ports: Mapping[Holder, int]) -> Iterator[HomeStep]:
     """Return a person's steps; one with the port of a service that they do not have is not for them."""
-    account = observed.accounts.get(user.name)
-    values = {"user": user.name, "tier": user.tier, "home": home_of(user.name) if account is None else account.home}
+    values = {"user": user.name, "tier": user.tier, "home": home}
     for service in user.services.values():
         if service.enabled and (user.name, service.name) in ports:
             values[f"port.{service.name}"] = str(ports[user.name, service.name])
@@ -70,14 +71,14 @@ def _steps_of(user: DesiredUser, observed: Observed, ports: Mapping[Holder, int]
 
 def _plan_steps(  # noqa: PLR0913 (the whole of a person's plan meets here)
     user: DesiredUser,
-    desired: Desired,
+    home: str,
+    steps: Iterator[HomeStep],
     observed: Observed,
     work: HomeWork,
-    steps: Iterator[HomeStep],
     plan: HomePlan,
+    *,
+    retry: bool,
 ) -> None:
-    account = observed.accounts.get(user.name)
-    home = home_of(user.name) if account is None else account.home
     records = work.records.get(user.name, {})
     waiting: list[str] = []
     for place, step in enumerate(steps):
@@ -91,7 +92,7 @@ def _plan_steps(  # noqa: PLR0913 (the whole of a person's plan meets here)
         current = isinstance(step.body, FileStep) and step.body.keep is Keep.CURRENT
         digest = step.digest(source.state if source and current else "")
         changed = work.changed.get((user.name, step.name), "")
-        if why := _why_due(step, digest, record, changed, observed.now, retry=desired.retry):
+        if why := _why_due(step, digest, record, changed, observed.now, retry=retry):
             plan.actions.append(TakeHomeStep(user.name, home, step, digest, why, is_first=record is None, place=place))
         elif record is not None and not record.went_well:
             waiting.append(step.name)

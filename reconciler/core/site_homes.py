@@ -36,19 +36,21 @@ HOME_PATH = Rule(
     re.compile(r"(?:~/|\{home\}/)?(?!.*\{home\})(?!/)(?!(?:.*/)?\.{1,2}(?:/|$))(?!.*//)[^\x00-\x1f\x7f]{1,1000}(?<!/)"),
     "a path in the home, as in .config/app",
 )
-# Credentials are the person's own, and an address is seen by everybody.
+
+
+# Credentials are the person's own, and an address is seen by everybody: there is no place for a password.
+def _git_address(path: str) -> str:
+    """Return a pattern of addresses whose path, where they have a host before it, is like `path`."""
+    web, other = rf"https?://[^\s/@]+{path}", rf"(?:ssh|git)://(?:[A-Za-z0-9._-]+@)?[^\s/@:]+(?::\d+)?{path}"
+    return rf"(?:{web}|{other}|file:///\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+)"
+
+
 GIT_URL = Rule(
-    re.compile(
-        r"https?://[^\s/@]+(?::\d+)?/\S+|(?:ssh|git)://(?:[A-Za-z0-9._-]+@)?[^\s/@:]+(?::\d+)?/\S+"
-        r"|file:///\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+"
-    ),
+    re.compile(_git_address(r"/\S+")),
     "the address of a git repository without a password, as in https://git.example.org/team/infra.git",
 )
 GIT_BASE = Rule(
-    re.compile(
-        r"(?:https?://[^\s/@]+(?:/\S+)?|(?:ssh|git)://(?:[A-Za-z0-9._-]+@)?[^\s/@:]+(?::\d+)?(?:/\S+)?"
-        r"|file:///\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+)(?<!/)"
-    ),
+    re.compile(_git_address(r"(?:/\S+)?") + r"(?<!/)"),
     "the address that repositories are below, without a password, as in https://git.example.org/team",
 )
 BRANCH = Rule(

@@ -15,6 +15,11 @@ def escaped(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()) & 0xFFFF:02x}", text)
 
 
+def counted(number: int, word: str) -> str:
+    """Return a number with its word, as in 1 file, 2 files."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def printable(text: str) -> str:
     """Return the same, at most 60 characters of it."""
     plain = escaped(text)

@@ -11,7 +11,7 @@ from reconciler.core.actions import Action, Sign
 from reconciler.core.findings import Finding, FindingKind
 from reconciler.core.outcome import Outcome
 from reconciler.core.plan import Plan
-from reconciler.core.text import escaped
+from reconciler.core.text import counted, escaped
 
 JSON_VERSION = 1
 _COLOURS = {Sign.ADD: "32", Sign.CHANGE: "33", Sign.STOP: "31", Sign.CONFLICT: "1;31"}
@@ -39,10 +39,10 @@ def plan_summary(plan: Plan) -> str:
     signs = Counter(action.sign for action in plan.actions)
     kinds = Counter(finding.kind for finding in plan.findings)
     told = [f"{signs[sign]} {words}" for sign, words in _WORDS if signs[sign]]
-    told += [_counted(kinds[FindingKind.CONFLICT], "conflict")] if kinds[FindingKind.CONFLICT] else []
+    told += [counted(kinds[FindingKind.CONFLICT], "conflict")] if kinds[FindingKind.CONFLICT] else []
     told += [f"{kinds[FindingKind.UNHEALTHY]} unhealthy"] if kinds[FindingKind.UNHEALTHY] else []
     told += [f"{kinds[FindingKind.PENDING]} pending"] if kinds[FindingKind.PENDING] else []
-    told += [_counted(kinds[FindingKind.WARNING], "warning")] if kinds[FindingKind.WARNING] else []
+    told += [counted(kinds[FindingKind.WARNING], "warning")] if kinds[FindingKind.WARNING] else []
     told += [f"{len(plan.held)} held"] if plan.held else []
     if not plan.actions:
         told.insert(0, "nothing to do")
@@ -97,7 +97,3 @@ def _told(found: Finding) -> str:
 def _painted(sign: str, *, colour: bool) -> str:
     code = _COLOURS.get(Sign(sign)) if colour and sign in list(Sign) else None
     return f"\x1b[{code}m{sign}\x1b[0m" if code else sign
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from reconciler.core.home_steps import Ending, GitStep, Watch
+from reconciler.core.text import counted
 from reconciler.errors import StepFailed
 from reconciler.home.directory import make_parents
 from reconciler.home.place import Ended, Home, InTheWay, undisturbed, without_passwords
@@ -17,6 +18,7 @@ from reconciler.home.repository import (
     is_clone,
     is_empty_folder,
     same_repository,
+    settings_in,
     what_is_there,
     words_of,
 )
@@ -112,9 +114,7 @@ def _clone_to(new: Path, step: GitStep, home: Home) -> None:
 
 def _own(home: Home) -> Mapping[str, str]:
     """Return the person's and the system's configuration of git, that of no clone."""
-    listed = git(home, "config", "--list", "-z", folder=Path("/"))
-    entries = (entry.partition("\n") for entry in listed.out.split("\0") if entry)
-    return {key: value for key, _, value in entries}
+    return settings_in(git(home, "config", "--list", "-z", folder=Path("/")).out)
 
 
 def _passing(name: str, settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
@@ -224,9 +224,9 @@ def _follow(clone: Repository, branch: str) -> tuple[Ending, str]:
     changed = len(clone.must("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all").splitlines())
     own = 0 if is_unborn else int(clone.must("rev-list", "--count", f"{target}..HEAD"))
     if changed:
-        return Ending.KEPT, f"{_counted(changed, 'file')} {'is' if changed == 1 else 'are'} changed"
+        return Ending.KEPT, f"{counted(changed, 'file')} {'is' if changed == 1 else 'are'} changed"
     if own:
-        return Ending.KEPT, f"{_counted(own, 'commit')} of its own"
+        return Ending.KEPT, f"{counted(own, 'commit')} of its own"
     newer = int(clone.must("rev-list", "--count", target if is_unborn else f"HEAD..{target}"))
     return _fast_forward(clone, target, newer) if newer else (Ending.DONE, "already there")
 
@@ -249,15 +249,11 @@ def _fast_forward(clone: Repository, target: str, newer: int) -> tuple[Ending, s
     if merged.code == 0:
         if clone.must("rev-parse", "HEAD") != clone.must("rev-parse", target):
             raise StepFailed(f"git merge in {clone.home.shown(clone.path)} did not bring it to {target}")
-        return Ending.DONE, f"{_counted(newer, 'commit')} newer"
+        return Ending.DONE, f"{counted(newer, 'commit')} newer"
     lock = clone.path / ".git" / "index.lock"
     if os.path.lexists(lock):
         shown = clone.home.shown(lock)
         return Ending.KEPT, f"another git is at work in it, or one that crashed left {shown}, which then has to go"
     if "would be overwritten" in merged.err:
-        return Ending.KEPT, f"{_counted(newer, 'commit')} newer not taken: {words_of(merged)}"
+        return Ending.KEPT, f"{counted(newer, 'commit')} newer not taken: {words_of(merged)}"
     raise StepFailed(f"git merge in {clone.home.shown(clone.path)}: {words_of(merged)}")
-
-
-def _counted(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

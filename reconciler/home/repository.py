@@ -57,6 +57,12 @@ def words_of(finished: Finished) -> str:
     return without_passwords(finished.err or finished.out)[:_TOLD] or f"it exited {finished.code} and said nothing"
 
 
+def settings_in(listing: str) -> dict[str, str]:
+    """Return what `git config --list -z` wrote, by key; of several values the last."""
+    entries = (entry.partition("\n") for entry in listing.split("\0") if entry)
+    return {key: value for key, _, value in entries}
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """The clone at a path. `.git` there is a folder; nothing above it is ever taken for its repository."""
@@ -82,8 +88,7 @@ class Repository:
 
     def settings(self) -> dict[str, str]:
         """Return the configuration as it counts in the clone, the person's own and the system's included."""
-        entries = (entry.partition("\n") for entry in self.must("config", "--list", "-z").split("\0") if entry)
-        return {key: value for key, _, value in entries}
+        return settings_in(self.must("config", "--list", "-z"))
 
     def is_of(self, url: str) -> bool:
         """Say whether one of its remotes is the repository at an address, as written or as git rewrites it."""

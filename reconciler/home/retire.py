@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from reconciler.core.home_steps import Ending, RetireStep
+from reconciler.core.home_steps import USER_UNITS, Ending, RetireStep
 from reconciler.home.place import Ended, Home
+from reconciler.host.files import free_name
 
-USER_UNITS = ".config/systemd/user"
 RETIRED = ".retired-by-rosterd"
 
 
@@ -23,15 +23,7 @@ def take_retire(step: RetireStep, home: Home) -> Ended:
     for unit in units:
         for link in [*folder.glob(f"*.wants/{unit}"), *folder.glob(f"*.requires/{unit}")]:
             link.unlink(missing_ok=True)
-        (folder / unit).rename(_free(folder / f"{unit}{RETIRED}"))
+        (folder / unit).rename(free_name(folder / f"{unit}{RETIRED}"))
     if units and manager:
         home.run(("systemctl", "--user", "daemon-reload")).or_fail()
     return Ended(Ending.DONE, f"renamed to *{RETIRED} in ~/{USER_UNITS}" if units else "already so")
-
-
-def _free(path: Path) -> Path:
-    number, free = 0, path
-    while os.path.lexists(free):
-        number += 1
-        free = path.with_name(f"{path.name}.{number}")
-    return free

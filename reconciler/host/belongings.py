@@ -18,12 +18,12 @@ from reconciler.core.site import Service
 from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host import archive, files
 from reconciler.host.archive import Progress, unseen
+from reconciler.host.mounts import mounts
 from reconciler.host.process import run
 from reconciler.host.scan_presence import HELD_JOBS
 
 _ETC = Path("/etc")
 _MAIL = Path("/var/mail")
-_MOUNTS = Path("/proc/self/mountinfo")
 _FIND_SECONDS = 600.0
 _OTHERS_WRITE = 0o022
 # The columns of passwd(5), shadow(5) and gshadow(5); of shadow, those before and after the expiry.
@@ -32,7 +32,6 @@ _PASSWORD, _EXPIRY = 1, 7
 _MEMBERS = 3
 
 # The fields of mountinfo (proc_pid_mountinfo(5)): device, root within it, where; after a `-`, the type.
-_DEVICE, _ROOT, _WHERE = 2, 3, 4
 _NO_FILES = frozenset([
     "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
     "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs",
@@ -160,8 +159,8 @@ def tree_at(part: Part, path: Path) -> Tree:
 
 def _place(home: str) -> HomePlace:
     real = Path(os.path.realpath(home))
-    mounts = [_unescaped(line[_WHERE]) for line in _mounts()]
-    below = tuple(mount for mount in mounts if mount == str(real) or mount.startswith(f"{real}/"))
+    points = [mount.where for mount in mounts()]
+    below = tuple(point for point in points if point == str(real) or point.startswith(f"{real}/"))
     return HomePlace(str(real), tuple(writable_by_others(real.parents)), below if str(real) != "/" else ())
 
 
@@ -176,32 +175,15 @@ def writable_by_others(folders: Iterable[Path]) -> list[str]:
     return bad
 
 
-def _mounts() -> list[list[str]]:
-    try:
-        data = _MOUNTS.read_bytes()
-    except OSError as error:
-        raise ScanFailed(f"{_MOUNTS}: {error.strerror}") from error
-    return [line.split(" ") for line in data.decode("utf-8", "surrogateescape").split("\n") if line]
-
-
-def _unescaped(path: str) -> str:
-    r"""Return a path of mountinfo; it writes white space and backslashes as \040 and so on."""
-    for code in ("040", "011", "012", "134"):
-        path = path.replace(f"\\{code}", chr(int(code, 8)))
-    return path
-
-
 def _file_systems() -> tuple[list[str], tuple[str, ...]]:
     """Return a mount point of each local file system, and those of the ones elsewhere."""
     tops: dict[tuple[str, str], str] = {}
     left_out = []
-    for line in _mounts():
-        kind = line[line.index("-") + 1]
-        where = _unescaped(line[_WHERE])
-        if kind.startswith(_ELSEWHERE):
-            left_out.append(where)
-        elif kind not in _NO_FILES:
-            tops.setdefault((line[_DEVICE], line[_ROOT]), where)
+    for mount in mounts():
+        if mount.kind.startswith(_ELSEWHERE):
+            left_out.append(mount.where)
+        elif mount.kind not in _NO_FILES:
+            tops.setdefault((mount.device, mount.root), mount.where)
     whole = {device for device, root in tops if root == "/"}
     return [top for (device, root), top in tops.items() if root == "/" or device not in whole], tuple(left_out)
 

@@ -323,7 +323,6 @@ class _Jobs:
             self._refused[unit] = error
         else:
             self._queued[unit] = path
-        self.send_more()
 
 
 @contextmanager

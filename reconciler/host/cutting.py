@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
 from reconciler.errors import StepFailed
@@ -45,9 +44,9 @@ def hold_jobs(action: HoldJobs) -> None:
     files.make_private_folder(HELD_JOBS)
     files.make_private_folder(folder)
     if action.crontab:
-        files.move(CRONTABS / action.user, _free(folder / CRONTAB))
+        files.move(CRONTABS / action.user, files.free_name(folder / CRONTAB))
     for job in action.at_jobs:
-        files.move(AT_JOBS / job, _free(folder / job))
+        files.move(AT_JOBS / job, files.free_name(folder / job))
 
 
 def resume_jobs(action: ResumeJobs, systemd: Systemd) -> None:
@@ -69,7 +68,7 @@ def set_held_aside(user: str) -> None:
     if not folder.exists():
         return
     if any(folder.iterdir()):
-        files.move(folder, _free(folder))
+        files.move(folder, files.free_name(folder))
     else:
         files.remove_empty_folder(folder)
 
@@ -117,13 +116,3 @@ def run_hook(action: RunHook) -> None:
     if finished.code != 0 and time.monotonic() - started >= action.timeout:
         raise StepFailed(f"{action.command[0]} did not end within {action.timeout} s and was ended")
     replace(finished, argv=action.command).or_fail()  # the hook is told of, not systemd-run
-
-
-def _free(path: Path) -> Path:
-    """Return a path that is not taken: what was held first keeps its name, and that is what comes back."""
-    number = 0
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}.{number}")
-    return free

@@ -1,8 +1,8 @@
 """The one place that writes files: whole, durable, and never through a link.
 
 A file is written under a temporary name beside its place, fsynced, renamed, and the folder is
-fsynced; a reader sees the old text or the new one, also after a power cut. Only root's own folders
-(/etc, /var/lib/rosterd, /run/rosterd) are written to, never a home.
+fsynced; a reader sees the old text or the new one, also after a power cut. Root writes to folders of its own
+(/etc, /var/lib/rosterd, /run/rosterd), never to a home; what runs as a person writes to theirs.
 """
 
 from __future__ import annotations
@@ -161,6 +161,15 @@ def move(source: Path, target: Path) -> None:
             os.fsync(before)
     except OSError as error:
         raise StepFailed(f"{source} cannot be moved to {target}: {error.strerror}") from error
+
+
+def free_name(path: Path) -> Path:
+    """Return a path, with .1 or the next number behind it where it is taken: what was there first keeps its name."""
+    number, free = 0, path
+    while os.path.lexists(free):
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
 
 
 def _is_in(name: str, folder: int) -> bool:

@@ -26,6 +26,8 @@ AT_ONCE = 16
 # A unit ends by itself after 11 minutes (rosterd-home@.service); nobody waits longer for the last of them.
 _PHASE_SECONDS = 900.0
 _PIPE_BYTES = 1024 * 1024
+# Canceled: somebody stopped the unit, or the run that it is part of.
+_PUT_OFF = ("timeout", "canceled")
 _PREFIX, _SUFFIX = "rosterd-home@", ".service"
 
 
@@ -69,7 +71,13 @@ def take_steps(
     _stop_leftovers(systemd)
     open_pipes: dict[str, _Pipes] = {}
     refused: dict[str, str] = {}
-    said: dict[str, Said] = {}
+    unheard = set(orders)
+
+    def heard(unit: str, result: str) -> tuple[str, Said]:
+        name = _person(unit)
+        unheard.discard(name)
+        return name, _heard(unit, result, open_pipes.pop(name))
+
     try:
         units = _started(orders, open_pipes, refused)
         late = []
@@ -77,17 +85,13 @@ def take_steps(
             if result == "timeout":
                 late.append(unit)
             else:
-                name = _person(unit)
-                said[name] = _heard(unit, result, open_pipes.pop(name))
-                yield name, said[name]
+                yield heard(unit, result)
         if late:
             with contextlib.suppress(StepFailed):
                 cutting.stop_units(systemd, late)
         for unit in late:
-            name = _person(unit)
-            said[name] = _heard(unit, "timeout", open_pipes.pop(name))
-            yield name, said[name]
-        for name in sorted(orders.keys() - said.keys()):
+            yield heard(unit, "timeout")
+        for name in sorted(unheard):
             yield name, Said(why=refused[name]) if name in refused else Said(why="put off", put_off=True)
     finally:
         _clean_up(systemd, open_pipes)
@@ -113,8 +117,7 @@ def _started(
 def _heard(unit: str, result: str, pipes: _Pipes) -> Said:
     """Take what a unit said before its job ended, and close its pipes."""
     try:
-        # Canceled: somebody stopped the unit, or the run that it is part of.
-        return Said(_read(pipes.result), _why(unit, result), put_off=result in ("timeout", "canceled"))
+        return Said(_read(pipes.result), _why(unit, result), put_off=result in _PUT_OFF)
     finally:
         pipes.close()
 
@@ -170,7 +173,7 @@ def _read(descriptor: int) -> dict[str, Result]:
 def _why(unit: str, result: str) -> str:
     if result == "done":
         return ""
-    return "put off" if result in ("timeout", "canceled") else f"{unit}: {result}; see: journalctl -u {unit}"
+    return "put off" if result in _PUT_OFF else f"{unit}: {result}; see: journalctl -u {unit}"
 
 
 def _stop_leftovers(systemd: Systemd) -> None:

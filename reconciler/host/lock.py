@@ -6,10 +6,11 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from reconciler.errors import LockBusy, ScanFailed
+from reconciler.host.files import closing_descriptor
 
 DEFAULT_PATH = Path("/run/rosterd/lock")
 _PAUSE = 0.1
@@ -53,14 +54,9 @@ def is_wanted(path: Path = DEFAULT_PATH) -> bool:
         return not _try(waiting, fcntl.LOCK_EX)
 
 
-@contextmanager
-def _open_waiting(path: Path) -> Iterator[int]:
+def _open_waiting(path: Path) -> AbstractContextManager[int]:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path.with_name(_WAITING), flags, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+    return closing_descriptor(os.open(path.with_name(_WAITING), flags, 0o600))
 
 
 def _try(descriptor: int, how: int) -> bool:

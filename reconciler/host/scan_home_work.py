@@ -6,39 +6,38 @@ A look can hang on a file system that a person has mounted in their home: what l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from reconciler.core.desired import Desired
 from reconciler.core.home_records import StepRecord
-from reconciler.core.home_steps import AGENT_PLACES, FileStep, fill
+from reconciler.core.home_steps import AGENT_PLACES, USER_UNITS, FileStep, fill
 from reconciler.core.observed import Account, HomeWork, Source
 from reconciler.errors import FileRefused
 from reconciler.host.looks import ABSENT, exists, same, still
-from reconciler.host.sources import read_source
+from reconciler.host.mounts import mounts
+from reconciler.host.sources import check_source
 from reconciler.host.state import State
-
-USER_UNITS = ".config/systemd/user"
 
 
 def scan_home_work(desired: Desired, accounts: Mapping[str, Account], state: State) -> HomeWork:
     """Return what is known of the homes of the people on the roster. Raises `ScanFailed` or PermissionError."""
     records = {name: steps for name, steps in state.home_steps().items() if name in desired.users}
     homes = {name: Path(accounts[name].home) for name in desired.users if name in accounts}
-    mounts = _mounts_below(set(homes.values()))
+    mounted = _mounts_below(frozenset(homes.values()))
     for_machine = any(_is_there(Path(place)) for place in AGENT_PLACES if place.startswith("/"))
     own = [place for place in AGENT_PLACES if not place.startswith("/")]
     return HomeWork(
         records=records,
-        changed=_changed(desired, records, homes, mounts),
+        changed=_changed(desired, records, homes, mounted),
         sources=_sources(desired),
         with_agent=frozenset(
             name
             for name in desired.users
             if for_machine
-            or (name in homes and any(_is_there(homes[name] / place, homes[name], mounts) for place in own))
+            or (name in homes and any(_is_there(homes[name] / place, homes[name], mounted) for place in own))
         ),
-        legacy_units=_legacy_units(desired, homes, mounts),
+        legacy_units=_legacy_units(desired, homes, mounted),
     )
 
 
@@ -46,7 +45,7 @@ def _changed(
     desired: Desired,
     records: Mapping[str, Mapping[str, StepRecord]],
     homes: Mapping[str, Path],
-    mounts: Iterable[Path],
+    mounted: Iterable[Path],
 ) -> dict[tuple[str, str], str]:
     found = {}
     for name in records.keys() & homes.keys():
@@ -54,7 +53,7 @@ def _changed(
         wanted = {step.name for step in desired.users[name].steps}
         for step, record in steps.items():
             for watch in record.watches if step in wanted else ():
-                if _is_out_of_reach(Path(watch.path), homes[name], mounts) or not still(watch):
+                if _is_out_of_reach(Path(watch.path), homes[name], mounted) or not still(watch):
                     found[name, step] = watch.path
                     break
     return found
@@ -79,27 +78,27 @@ def _sources(desired: Desired) -> dict[str, Source]:
 def _problem(path: str) -> str:
     """Return why a source cannot be used: the same that is found when it is read for a step."""
     try:
-        read_source(path, trusted=True)
+        check_source(path)
     except FileRefused as error:
         return str(error)
     return ""
 
 
 def _legacy_units(
-    desired: Desired, homes: Mapping[str, Path], mounts: Iterable[Path]
+    desired: Desired, homes: Mapping[str, Path], mounted: Iterable[Path]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     found = {}
     for name, home in homes.items():
         for service, units in desired.legacy_units.items():
-            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, home, mounts))
+            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, home, mounted))
             if there:
                 found[name, service] = there
     return found
 
 
-def _is_there(path: Path, home: Path | None = None, mounts: Iterable[Path] = ()) -> bool:
+def _is_there(path: Path, home: Path | None = None, mounted: Iterable[Path] = ()) -> bool:
     """Say whether there is a file, or a link to something; one to /dev/null masks a unit."""
-    if home is not None and _is_out_of_reach(path, home, mounts):
+    if home is not None and _is_out_of_reach(path, home, mounted):
         return False
     kind = exists(path).look[0]
     return kind == "file" or (kind == "link" and not _is_mask(path))
@@ -112,9 +111,9 @@ def _is_mask(path: Path) -> bool:
         return False
 
 
-def _is_out_of_reach(path: Path, home: Path, mounts: Iterable[Path]) -> bool:
+def _is_out_of_reach(path: Path, home: Path, mounted: Iterable[Path]) -> bool:
     """Say whether a path lies on another file system, or beyond a link of the person's: a look there may never end."""
-    if not path.is_relative_to(home) or any(path.is_relative_to(mount) for mount in mounts):
+    if not path.is_relative_to(home) or any(path.is_relative_to(mount) for mount in mounted):
         return True
     between = reversed(path.relative_to(home).parents[:-1])
     try:
@@ -123,22 +122,7 @@ def _is_out_of_reach(path: Path, home: Path, mounts: Iterable[Path]) -> bool:
         return True
 
 
-def _mounts_below(homes: Iterable[Path]) -> tuple[Path, ...]:
-    """Return the mount points in homes, which are not homes themselves (proc_pid_mountinfo(5))."""
-    tops = {home.parent for home in homes}
-    lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    points = {Path(os.fsdecode(_unescaped(line.split(b" ")[4]))) for line in lines}
-    known = set(homes)
-    return tuple(
-        sorted(
-            point
-            for point in points - known
-            if any(point.is_relative_to(top) for top in tops) and any(parent in known for parent in point.parents)
-        )
-    )
-
-
-def _unescaped(field: bytes) -> bytes:
-    for written, meant in ((b"\\040", b" "), (b"\\011", b"\t"), (b"\\012", b"\n"), (b"\\134", b"\\")):
-        field = field.replace(written, meant)
-    return field
+def _mounts_below(homes: Collection[Path]) -> tuple[Path, ...]:
+    """Return the mount points in homes, which are not homes themselves."""
+    points = {Path(mount.where) for mount in mounts()}
+    return tuple(sorted(point for point in points - set(homes) if not set(point.parents).isdisjoint(homes)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.core.document import MAX_BYTES
@@ -20,17 +22,35 @@ def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | 
     in its last part, owned by root and writable by root alone, and every folder above it likewise
     (a sticky one may be writable). Raises `FileRefused` saying what is wrong and what to do.
     """
+    with _opened(path, trusted=trusted, optional=optional) as descriptor:
+        if descriptor is None:
+            return None
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES + 1)
+
+
+def check_source(path: str) -> None:
+    """See that a file can be read as a trusted source, without reading it. Raises `FileRefused` as `read_source`."""
+    with _opened(path, trusted=True, optional=False):
+        pass
+
+
+@contextmanager
+def _opened(path: str, *, trusted: bool, optional: bool) -> Iterator[int | None]:
     # Without O_NONBLOCK, opening a FIFO would wait for its writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (os.O_NOFOLLOW if trusted else 0)
     try:
         descriptor = os.open(path, flags)
     except FileNotFoundError:
-        if optional:
-            return None
-        raise FileRefused(f"{path}: there is no such file; `man rosterd-roster` shows how to write one") from None
+        if not optional:
+            raise FileRefused(f"{path}: there is no such file; `man rosterd-roster` shows how to write one") from None
+        descriptor = None
     except OSError as error:
         why = "is a symbolic link; put the file itself there" if Path(path).is_symlink() else error.strerror
         raise FileRefused(f"{path}: {why}") from error
+    if descriptor is None:
+        yield None
+        return
     with closing_descriptor(descriptor):
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
@@ -38,8 +58,7 @@ def read_source(path: str, *, trusted: bool, optional: bool = False) -> bytes | 
         if trusted:
             _refuse_writable(path, found)
             _refuse_writable_parents(path)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES + 1)
+        yield descriptor
 
 
 def _refuse_writable(path: str, found: os.stat_result) -> None:
