@@ -97,6 +97,7 @@ def site_schema() -> Schema:
         "create_groups": _FLAG,
         "subids": _FLAG,
         "settle": _number(0, 300),
+        "listen": _number(0, 600),
         "code": _or_null(_code()),
         "playwright": _or_null(_playwright()),
         "hooks": _or_null(_object({step.value: _hook() for step in records.Step})),
@@ -116,6 +117,17 @@ def _tier() -> Schema:
             "admin": _FLAG,
             "cluster": {"enum": list(site.ClusterCheck)},
             "namespaces": {"enum": list(site.Namespaces)},
+            "limits": _or_null(_limits()),
+        }
+    )
+
+
+def _limits() -> Schema:
+    return _object(
+        {
+            "memory_max": _or_null(_text(site.MEMORY)),
+            "cpu_quota": _or_null(_text(site.CPU)),
+            "tasks_max": _number(site.FEWEST_TASKS, site.MOST_TASKS),
         }
     )
 

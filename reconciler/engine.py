@@ -29,7 +29,8 @@ from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
 from reconciler.core.outcome import Executor, Outcome, Status
-from reconciler.core.plan import Plan, make_plan, only
+from reconciler.core.plan import Plan, judged, make_plan, only
+from reconciler.core.site import Site
 from reconciler.errors import RosterdError
 from reconciler.inputs import Inputs
 
@@ -48,6 +49,11 @@ class Purpose:
     retry: bool = False
     cut: str | None = None
     uncut: str | None = None
+
+    @property
+    def about_everybody(self) -> bool:
+        """Whether it is not about one person alone."""
+        return self.cut is None and self.uncut is None
 
 
 EVERYBODY = Purpose()
@@ -74,11 +80,20 @@ class Surroundings:
     ended: Callable[[Outcome], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was wanted and what was there at one moment, and the plan as the guards let it through."""
+
+    desired: Desired
+    observed: Observed
+    plan: Plan
+
+
 @dataclass(slots=True)
 class Report:
     """What a run did. `people` are on the roster, None where it was about one person.
 
-    `plan` is the last one made, after the last look.
+    `last` is the last look, `site` the policy it went by, `drift` how many changes the first look asked for.
 
     `failed` are the actions that did not work, and not at a further try either, by kind and key.
 
@@ -87,11 +102,18 @@ class Report:
     """
 
     people: int | None
-    plan: Plan
+    last: Look
+    site: Site
+    drift: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     failed: dict[tuple[str, Key], Action] = field(default_factory=dict)
     unmet: list[Action] = field(default_factory=list)
     stopped: RosterdError | None = None
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the last look."""
+        return self.last.plan
 
     def count(self, status: Status) -> int:
         """Return how many actions ended this way."""
@@ -103,21 +125,22 @@ class Report:
         return bool(self.unmet or self.failed) or self.plan.has_problems
 
 
-def look(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Plan:
-    """Look at the host once and return the plan as the guards let it through."""
+def look(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Look:
+    """Look at the host once."""
     cut, uncut = ([name] if name else [] for name in (purpose.cut, purpose.uncut))
     desired = desire(inputs.roster, inputs.site, cut=cut, uncut=uncut, retry=purpose.retry)
-    plan = make_plan(desired, host.observe(desired))
+    observed = host.observe(desired)
+    plan = make_plan(desired, observed)
     for name in (*cut, *uncut):
         plan = only(plan, name)
-    return guard(plan, inputs.site.guards, 1 if cut or uncut else purpose.allow_cuts)
+    return Look(desired, observed, guard(plan, inputs.site.guards, 1 if cut or uncut else purpose.allow_cuts))
 
 
 def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Report:
     """Make the host agree with the files. Raises `RosterdError` where nothing could be begun."""
     inputs = surroundings.load()
-    plan = look(surroundings.host, inputs, purpose)
-    report = Report(_people(inputs, purpose), plan)
+    first = look(surroundings.host, inputs, purpose)
+    report = Report(_people(inputs, purpose), first, inputs.site, drift=len(first.plan.actions))
     try:
         _repeat(surroundings, inputs, purpose, report)
     except RosterdError as error:
@@ -126,7 +149,7 @@ def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Repor
 
 
 def _people(inputs: Inputs, purpose: Purpose) -> int | None:
-    return None if purpose.cut or purpose.uncut else len(inputs.roster.users)
+    return len(inputs.roster.users) if purpose.about_everybody else None
 
 
 def _repeat(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report: Report) -> None:
@@ -138,8 +161,8 @@ def _repeat(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report
         if not passes_left or surroundings.digest() == inputs.digest:
             break
         inputs = surroundings.load()
-        report.people = _people(inputs, purpose)
-        report.plan = look(surroundings.host, inputs, purpose)
+        report.people, report.site = _people(inputs, purpose), inputs.site
+        report.last = look(surroundings.host, inputs, purpose)
 
 
 def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report: Report) -> None:
@@ -149,13 +172,26 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
     run = _Applying(surroundings, report)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
-        if not untried:
+        if not untried and not report.plan.starting:
             break
-        run.apply(untried)
-        if any(isinstance(action, RunUnit) and action.start for action in untried):
-            surroundings.sleep(inputs.site.settle)
-        report.plan = look(surroundings.host, inputs, afterwards)
+        if untried:
+            run.apply(untried)
+            if any(isinstance(action, RunUnit) and action.start for action in untried):
+                surroundings.sleep(inputs.site.settle)
+            report.last = look(surroundings.host, inputs, afterwards)
+        report.last = _when_judged(surroundings, inputs, afterwards, report.last)
     report.unmet = run.unmet(report.plan)
+
+
+def _when_judged(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, last: Look) -> Look:
+    """Look again until every service that has just been started is known to be well or not, within a time."""
+    patience = float(inputs.site.settle + inputs.site.listen)
+    while last.plan.starting and patience > 0:
+        wait = min(service.wait for service in last.plan.starting)
+        surroundings.sleep(wait)
+        patience -= wait
+        last = look(surroundings.host, inputs, purpose)
+    return replace(last, plan=judged(last.plan))
 
 
 class _Applying:

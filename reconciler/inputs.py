@@ -54,6 +54,14 @@ class Files:
         roster = parse_roster(self.roster, roster_data, site, reserved) if self.roster else Roster({})
         return Inputs(roster, site, _digest(roster_data, site_data))
 
+    def site_if_good(self) -> Site | None:
+        """Return the policy alone, None where it is refused; for what is still to be told when the roster is."""
+        try:
+            data = read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
+            return Site() if data is None else parse_site(self.site or SITE, data)
+        except FileRefused:
+            return None
+
     def digest(self) -> str:
         """Return the digest of the files as they are now; "" if they cannot be read, which is a change."""
         try:
@@ -69,13 +77,6 @@ class Files:
         if roster is None:
             raise FileRefused(f"{self.roster}: there is no such file")
         return roster, site
-
-
-def warn_without_effect(site: Site) -> None:
-    """Log the settings that this version only checks."""
-    for setting in site.without_effect:
-        text = f"site file: {setting} is set, but has no effect in this version"
-        structlog.get_logger().warning("setting_without_effect", message=text)
 
 
 def check_cluster(roster: Roster, site: Site) -> None:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from reconciler.core import view
-from reconciler.core.actions import Action
+from reconciler.core.actions import Action, RunUnit
 from reconciler.core.findings import Finding, FindingKind
+from reconciler.core.last_run import LastRun
+from reconciler.core.metrics import Results
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan import Plan
+from reconciler.core.site import instance_of
+from reconciler.core.standing import standing
 from reconciler.core.text import escaped
 from reconciler.engine import Report
+
+_MOST_UNITS = 10
+_MOST_LETTERS = 500
 
 
 def log_outcome(outcome: Outcome) -> None:
@@ -49,6 +57,46 @@ def log_standing(plan: Plan, unmet: list[Action]) -> None:
         _log().warning("cut_held", message=_line(user, text), os_user=user)
 
 
+def units_in_trouble(report: Report) -> dict[str, str]:
+    """Return the units that the run started and that are not well, with whose they are; not too many of them."""
+    started = {
+        outcome.action.unit: outcome.action.user
+        for outcome in report.outcomes
+        if isinstance(outcome.action, RunUnit) and outcome.action.start and outcome.status is not Status.SKIPPED
+    }
+    bad = {finding.unit for finding in report.plan.findings if finding.kind is FindingKind.UNHEALTHY}
+    bad |= {action.unit for action in (*report.unmet, *report.failed.values()) if isinstance(action, RunUnit)}
+    return {unit: started[unit] for unit in sorted(bad & started.keys())[:_MOST_UNITS]}
+
+
+def log_last_lines(user: str, unit: str, lines: Sequence[str]) -> None:
+    """Log what a unit that does not come up said last."""
+    for line in lines:
+        _log().error("unit_said", message=_line(user, f"{unit} said: {line[:_MOST_LETTERS]}"), **_who(user))
+
+
+def restarts_of(report: Report) -> dict[str, int] | None:
+    """Return how often systemd has restarted the units that it has; None where it could not be asked."""
+    states = report.last.observed.units.states
+    return None if states is None else {name: state.restarts for name, state in states.items() if state.restarts}
+
+
+def results_of(report: Report) -> Results:
+    """Return what the metrics tell of a run."""
+    kinds = Counter(finding.kind for finding in report.plan.findings)
+    failed = {action.user for action in report.failed.values() if action.user}
+    return Results(
+        status=standing(report.last.desired, report.last.observed, report.plan),
+        drift=report.drift,
+        actions=Counter((outcome.action.kind, outcome.status.value) for outcome in report.outcomes),
+        conflicts=kinds[FindingKind.CONFLICT],
+        pending=kinds[FindingKind.PENDING],
+        held=len(report.plan.held),
+        failed_users=len(failed),
+        restarts={(instance_of(unit), unit): number for unit, number in (restarts_of(report) or {}).items()},
+    )
+
+
 def log_summary(report: Report, seconds: float) -> None:
     """Log the last line of a run."""
     kinds = Counter(finding.kind for finding in report.plan.findings)
@@ -70,14 +118,18 @@ def log_summary(report: Report, seconds: float) -> None:
     )
 
 
-def report_json(report: Report, run_id: str, exit_code: int, seconds: float) -> dict[str, Any]:
-    """Return a whole run for programs: the last plan, and every action with what became of it."""
+def report_json(report: Report, last_run: LastRun, said: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return a whole run for programs: the last plan, and every action with what became of it.
+
+    `said` are the last lines of the units that do not come up.
+    """
     document = view.plan_json(report.plan)
     return document | {
-        "run": {"id": run_id, "exit": exit_code, "seconds": round(seconds, 3)},
+        "run": {"id": last_run.id, "exit": last_run.exit, "seconds": last_run.seconds},
         "actions": [view.outcome_json(outcome) for outcome in report.outcomes],
         "unmet": [view.action_json(action) for action in report.unmet],
         "changes": bool(report.outcomes),
+        "journal": {unit: list(lines) for unit, lines in said.items()},
     }
 
 

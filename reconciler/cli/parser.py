@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from reconciler.cli import people, reading, run
+from reconciler.cli import people, reading, run, status
 from reconciler.cli.common import LOCK_SECONDS
 from reconciler.cli.exits import Exit
 from reconciler.core.records import Step
@@ -43,6 +43,7 @@ def parser_of_all() -> argparse.ArgumentParser:
     files.add_argument("--roster", metavar="F", default=ROSTER, help=f"who works here (default: {ROSTER})")
     files.add_argument("--site", metavar="F", help=f"the site's policy (default: {SITE}, if there is one)")
     _add_reconcile(commands, files)
+    _add_looking(commands, files)
     _add_reading(commands, files)
     _add_people(commands, files)
     _add_removal(commands, files)
@@ -59,6 +60,12 @@ def _add_reconcile(commands: _Commands, files: _Parser) -> None:
     go.add_argument("--lock-wait", metavar="S", type=_number, default=LOCK_SECONDS,
                     help=f"seconds to wait for another run to end (default: {LOCK_SECONDS})")  # fmt: skip
     go.set_defaults(command=run.reconcile)
+
+
+def _add_looking(commands: _Commands, files: _Parser) -> None:
+    stand = commands.add_parser("status", parents=[files], help="show how everybody and their services stand")
+    stand.add_argument("--json", action="store_true", help="print it as JSON")
+    stand.set_defaults(command=status.status)
 
 
 def _add_reading(commands: _Commands, files: _Parser) -> None:

@@ -21,8 +21,6 @@ from reconciler.inputs import Files
 def validate(options: argparse.Namespace) -> Exit:
     """Check the roster and the site file, and a map of tiers if one is given."""
     inputs = files_of(options, trusted=False).load(system_names())
-    for setting in inputs.site.without_effect:
-        tell(f"WARN: site file: {setting} is set, but has no effect in this version")
     conflicts = 0
     if options.k8s_users_json is not None:
         cluster = _json_file(options.k8s_users_json, parse_cluster_tiers)

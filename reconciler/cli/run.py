@@ -7,19 +7,23 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import structlog
 
 from reconciler import engine, log, report
+from reconciler.cli import ending
 from reconciler.cli.common import LOCK_SECONDS, begin, files_of, print_json, this_machine
 from reconciler.cli.exits import Exit, exit_for, exit_of
 from reconciler.core import view
+from reconciler.core.last_run import LastRun
 from reconciler.core.plan import Plan
-from reconciler.engine import EVERYBODY, Purpose, Surroundings, look
+from reconciler.engine import EVERYBODY, Purpose, Report, Surroundings, look
 from reconciler.errors import RosterdError, UnknownName
 from reconciler.host import lock
+from reconciler.host.journal import last_lines
 from reconciler.host.scan_accounts import system_names
-from reconciler.inputs import Files, Inputs, check_cluster, warn_without_effect
+from reconciler.inputs import Files, Inputs, check_cluster
 
 # As a shell counts a process that SIGTERM has ended (signal(7): 15).
 _TERMINATED = 128 + 15
@@ -40,7 +44,7 @@ def reconcile(options: argparse.Namespace) -> Exit:
 
 def dry_run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False) -> Plan:
     """Print what a run would do, and return it."""
-    plan = look(this_machine()[0], _load(files), purpose)
+    plan = look(this_machine()[0], load(files), purpose).plan
     if as_json:
         print_json(view.plan_json(plan))
     else:
@@ -50,28 +54,35 @@ def dry_run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False
 
 def run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False, lock_wait: float = LOCK_SECONDS) -> Exit:
     """Make one run under the lock, log all of it, and return its exit code."""
-    started = time.monotonic()
     run_id = begin()
     # As an exception, so that what was started is ended and nothing is left half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     with lock.exclusive(lock_wait):
-        try:
-            done = engine.reconcile(surroundings_of(files, quiet=as_json), purpose)
-        except RosterdError as error:
-            structlog.get_logger().error("run_stopped", message=f"run stopped, nothing was changed: {error}")
-            return exit_for(error)
-        except Exception as error:
-            structlog.get_logger().error("run_stopped", message=f"run stopped by a fault of rosterd's own: {error!r}")
-            raise
-    seconds = time.monotonic() - started
-    report.log_standing(done.plan, done.unmet)
-    if done.stopped is not None:
-        structlog.get_logger().error("run_stopped", message=f"run stopped halfway: {done.stopped}")
-    report.log_summary(done, seconds)
-    code = exit_of(done)
+        began, started = int(time.time()), time.monotonic()
+        done, code = _reconcile(files, purpose, quiet=as_json)
+        last = LastRun(run_id, int(time.time()), code, round(time.monotonic() - started, 3))
+        if purpose.about_everybody:
+            code = ending.keep(last, done, done.site if done else files.site_if_good())
+    if done is None:
+        return code
+    said = {unit: last_lines(unit, began) for unit in report.units_in_trouble(done)}
+    ending.tell(done, last, said)
     if as_json:
-        print_json(report.report_json(done, run_id, code, seconds))
+        print_json(report.report_json(done, replace(last, exit=code), said))
     return code
+
+
+def _reconcile(files: Files, purpose: Purpose, *, quiet: bool) -> tuple[Report | None, Exit]:
+    """Make the run; return what it did, None where nothing could be begun, and the exit code."""
+    try:
+        done = engine.reconcile(surroundings_of(files, quiet=quiet), purpose)
+    except RosterdError as error:
+        structlog.get_logger().error("run_stopped", message=f"run stopped, nothing was changed: {error}")
+        return None, exit_for(error)
+    except Exception as error:
+        structlog.get_logger().error("run_stopped", message=f"run stopped by a fault of rosterd's own: {error!r}")
+        raise
+    return done, exit_of(done)
 
 
 def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
@@ -79,7 +90,7 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
     scanner, executor = this_machine(files)
     quiet = quiet or log.goes_to_journal(sys.stderr, os.environ)
     return Surroundings(
-        load=lambda: _load(files),
+        load=lambda: load(files),
         digest=files.digest,
         host=scanner,
         executor=executor,
@@ -89,9 +100,9 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
     )
 
 
-def _load(files: Files) -> Inputs:
+def load(files: Files) -> Inputs:
+    """Read and check the roster and the site file, and compare them with the cluster where there is one to ask."""
     inputs = files.load(system_names())
-    warn_without_effect(inputs.site)
     if files.roster is not None:
         check_cluster(inputs.roster, inputs.site)
     return inputs

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from reconciler.core import outputs
 from reconciler.core.days import shown_day
+from reconciler.core.drop_ins import described
 from reconciler.core.home_steps import HomeStep
 from reconciler.core.outputs import Route
 from reconciler.core.records import CutRecord, Identity, Step
@@ -48,12 +49,13 @@ class Phase(IntEnum):
     OPEN_LOGIN = 12
     RESUME = 13
     ENV_FILES = 14
-    RETIRE = 15
-    UNITS = 16
-    MAPS = 17
-    HOMES = 18
-    EXTERNAL = 19
-    CONFIRM = 20
+    LIMITS = 15
+    RETIRE = 16
+    UNITS = 17
+    MAPS = 18
+    HOMES = 19
+    EXTERNAL = 20
+    CONFIRM = 21
 
 
 class _OfUser:
@@ -281,6 +283,54 @@ class WritePort:
     def describe(self) -> str:
         """Say what changes, in one line."""
         return f"{self.service} port: none → {self.port} ({self.variable} in {self.path})"
+
+
+@dataclass(frozen=True, slots=True)
+class SetDropIn:
+    """Write or remove rosterd's drop-in for a unit, and have systemd read it.
+
+    `text` is the whole new text, `before` that of now, each None for no file. `user` is None where it is nobody's.
+    """
+
+    phase: ClassVar = Phase.LIMITS
+    kind: ClassVar = "set_drop_in"
+    user: str | None
+    unit: str
+    text: str | None
+    before: str | None
+
+    @property
+    def sign(self) -> Sign:
+        """A new file is added, one that goes is a change: nothing is taken from anybody."""
+        return Sign.ADD if self.before is None else Sign.CHANGE
+
+    @property
+    def key(self) -> Key:
+        """The unit's drop-in alone: without it the unit starts all the same."""
+        return (self.user or "", "", self.unit, "drop-in")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{self.unit}: {described(self.before, self.text)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadSystemd:
+    """Have systemd read its unit files: a run was killed after it had changed some."""
+
+    phase: ClassVar = Phase.LIMITS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "reload_systemd"
+    user: ClassVar = None
+
+    @property
+    def key(self) -> Key:
+        """Nobody's."""
+        return ("", "systemd")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return "systemd: drop-ins changed → read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -743,6 +793,8 @@ Action = (
     | FillSkel
     | AddToGroups
     | WritePort
+    | SetDropIn
+    | ReloadSystemd
     | RunUnit
     | HaltUnit
     | WriteOutput

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reconciler.core.home_steps import HomeStep
 from reconciler.core.records import Step
 from reconciler.core.roster import Roster, User
-from reconciler.core.site import Hook, OutputKind, PortRule, Service, Site
+from reconciler.core.site import Hook, Limits, OutputKind, PortRule, Service, Site
 from reconciler.core.standard_homes import home_steps
 
 
@@ -42,6 +42,7 @@ class DesiredUser:
     adopt: bool
     services: Mapping[str, DesiredService]
     steps: tuple[HomeStep, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def routed(self) -> DesiredService | None:
@@ -67,6 +68,8 @@ class Desired:
     create_groups: bool
     hooks: Mapping[Step, Hook] = field(default_factory=dict)
     legacy_units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settle: int = 5
+    listen: int = 30
     retry: bool = False
     cut: frozenset[str] = frozenset()
     uncut: frozenset[str] = frozenset()
@@ -86,6 +89,8 @@ def desire(
         create_groups=site.create_groups,
         hooks=site.hooks,
         legacy_units=site.legacy_units,
+        settle=site.settle,
+        listen=site.listen,
         retry=retry,
         cut=frozenset(cut),
         uncut=frozenset(uncut),
@@ -109,6 +114,7 @@ def _desired_user(user: User, site: Site) -> DesiredUser:
             for service in site.services.values()
         },
         steps=home_steps(user, site),
+        limits=tier.limits,
     )
 
 

@@ -25,18 +25,28 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a run cannot or will not change, in words; `user` is None for the machine itself."""
+    """One thing that a run cannot or will not change, in words; `user` is None for the machine itself.
+
+    `service` and `unit` are those of the user that it is about, "" for none.
+    """
 
     user: str | None
     kind: FindingKind
     text: str
+    service: str = ""
+    unit: str = ""
 
 
-def conflict(user: str | None, text: str) -> Finding:
+def conflict(user: str | None, text: str, service: str = "") -> Finding:
     """Return a finding that keeps the run from its aim."""
-    return Finding(user, FindingKind.CONFLICT, text)
+    return Finding(user, FindingKind.CONFLICT, text, service)
 
 
-def warning(user: str | None, text: str) -> Finding:
+def warning(user: str | None, text: str, service: str = "") -> Finding:
     """Return a finding that is told and nothing more."""
-    return Finding(user, FindingKind.WARNING, text)
+    return Finding(user, FindingKind.WARNING, text, service)
+
+
+def unhealthy(user: str, service: str, unit: str, text: str) -> Finding:
+    """Return a finding of a unit that is not well; `text` goes on after the unit's name."""
+    return Finding(user, FindingKind.UNHEALTHY, f"{service}: {unit} {text}", service, unit)

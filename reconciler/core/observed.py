@@ -12,6 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from reconciler.core.home_records import StepRecord
+from reconciler.core.last_run import LastRun
 from reconciler.core.records import Records
 from reconciler.core.site import OutputKind
 
@@ -110,10 +111,26 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """One loaded unit as systemd reports it (org.freedesktop.systemd1, ListUnitsByPatterns)."""
+    """One loaded unit as systemd reports it (org.freedesktop.systemd1, ListUnitsByPatterns).
+
+    `up` is for how many seconds it has been as it is since it was last started, `restarts` how often systemd has
+    started it again by itself since somebody did, `in_slice` whether its processes are in the slice of its user; each
+    None where it is not known, or where nobody asks.
+    """
 
     active: str
     sub: str
+    up: float | None = None
+    restarts: int | None = None
+    in_slice: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a unit uses, in bytes, and the lowest cap that holds for it, None for none."""
+
+    now: int
+    cap: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +139,8 @@ class Units:
 
     `states` is None where systemd could not be asked, and `why` says why. `enabled` are the names
     linked from a `.wants` or `.requires` folder, `masked` those that are masked, `templates`
-    the template files that exist, `not_installable` those of them without an [Install] section.
+    the template files that exist, `not_installable` those of them without an [Install] section. `drop_ins` are the
+    texts of rosterd's own, by unit; `reload_due`: some were changed, and systemd has not read them yet.
     """
 
     states: Mapping[str, UnitState] | None
@@ -130,6 +148,8 @@ class Units:
     masked: frozenset[str] = frozenset()
     templates: frozenset[str] = frozenset()
     not_installable: frozenset[str] = frozenset()
+    drop_ins: Mapping[str, str] = field(default_factory=dict)
+    reload_due: bool = False
     why: str = ""
 
 
@@ -224,7 +244,8 @@ class Observed:
     are, per account whose creation has not been confirmed, the entries of /etc/skel that its home
     lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their gids. `records` is None
     where they could not be read. `presence` holds the people whom a cut concerns, `containers` the containers on
-    this machine if there are such people. `now` counts seconds since 1970. `unseen` names what could not be read.
+    this machine if there are such people. `memory` is by unit, for those who ask. `now` counts seconds since 1970.
+    `unseen` names what could not be read.
     """
 
     accounts: Mapping[str, Account]
@@ -246,6 +267,8 @@ class Observed:
     presence: Mapping[str, Presence] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
     home_work: HomeWork | None = field(default_factory=HomeWork)
+    last_run: LastRun | None = None
+    memory: Mapping[str, Memory] = field(default_factory=dict)
     now: int = 0
     unseen: tuple[str, ...] = ()
 

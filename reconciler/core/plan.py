@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from reconciler.core import outputs
-from reconciler.core.actions import Action, CuttingAction, Phase, TakeHomeStep, WriteOutput
+from reconciler.core.actions import Action, CreateAccount, CuttingAction, Phase, TakeHomeStep, WriteOutput
 from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accounts
 from reconciler.core.plan_cuts import commanded, last_admins, misrecorded, other_account, plan_cuts, recorded, without
 from reconciler.core.plan_homes import plan_homes
+from reconciler.core.plan_limits import plan_limits
 from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
-from reconciler.core.plan_ports import plan_ports, sticky_ports
+from reconciler.core.plan_ports import Holder, plan_ports, sticky_ports
 from reconciler.core.plan_returns import plan_returns, unrecorded
 from reconciler.core.plan_steps import plan_identities, plan_steps
-from reconciler.core.plan_units import plan_units
+from reconciler.core.plan_units import Starting, plan_units
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Plan:
     something to lose here and are not on the roster. `present` is everybody whom rosterd manages
     or maps and is not cut off already, `last_admins` are administrators whose cut would leave none who can
     log in, `empty_roster` says that nobody is on it. `held` are the cuts that a guard has stopped,
-    `why_held` its reason. `routed_ports` are for maps that are written without some of their changes.
+    `why_held` its reason. `routed_ports` are for maps that are written without some of their changes. `ports` are
+    those of each user and service, new ones too, `starting` the services that cannot be judged yet.
     """
 
     actions: tuple[Action, ...] = ()
@@ -40,6 +43,8 @@ class Plan:
     held: tuple[str, ...] = ()
     why_held: str = ""
     routed_ports: tuple[tuple[str, int | None], ...] = ()
+    ports: Mapping[Holder, int] = field(default_factory=dict)
+    starting: tuple[Starting, ...] = ()
 
     @property
     def has_problems(self) -> bool:
@@ -60,15 +65,16 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     accounts = plan_accounts(wanted, observed)
     ports = plan_ports(wanted, observed, accounts.refused)
     # Whoever only a map names is taken out of it; what they run is not rosterd's to stop.
-    units = plan_units(wanted, observed, accounts.refused, ports.blocked, cut)
+    units = plan_units(wanted, observed, accounts.refused, ports, cut)
+    limits = plan_limits(wanted, observed, _uids(wanted, observed, accounts.actions), managed, accounts.refused)
     maps = plan_outputs(wanted, observed, accounts.refused | admins | others, ports, leaving)
     homes = plan_homes(wanted, observed, accounts.refused, sticky_ports(observed) | ports.ports)
     cuts = plan_cuts(desired, observed, cut)
     returns = plan_returns(desired, observed, wanted.users.keys() - accounts.refused)
     steps = plan_steps(desired, observed, cut)
-    actions = [*accounts.actions, *ports.actions, *units.actions, *maps, *homes.actions]
+    actions = [*accounts.actions, *ports.actions, *limits.actions, *units.actions, *maps, *homes.actions]
     actions += [*cuts.actions, *returns, *steps.actions, *plan_identities(desired, observed, cut | admins)]
-    findings = [*accounts.findings, *ports.findings, *units.findings, *homes.findings]
+    findings = [*accounts.findings, *ports.findings, *limits.findings, *units.findings, *homes.findings]
     findings += [*cuts.findings, *steps.findings]
     findings += map(_unreadable, unreadable_outputs(observed))
     findings += [*_half_deleted(wanted, observed), *unrecorded(observed, wanted.users.keys() & managed)]
@@ -76,14 +82,28 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     findings += [conflict(name, other_account(name, observed)) for name in others & gone]
     return Plan(
         actions=tuple(sorted(actions, key=_order)),
-        findings=tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text))),
+        findings=_sorted(findings),
         unseen=observed.unseen,
         cuts=tuple(sorted(_losing(actions, leaving, mapped) - done)),
         present=tuple(sorted((managed | mapped) - done)),
         last_admins=tuple(sorted(last_admins(desired, observed, cut - done))),
         empty_roster=not desired.users,
         routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
+        ports=ports.ports,
+        starting=tuple(units.starting),
     )
+
+
+def _uids(wanted: Desired, observed: Observed, actions: Sequence[Action]) -> dict[str, int]:
+    """Return the uids of the people of the roster, of those too whose account is to be made."""
+    there = {name: observed.accounts[name].uid for name in wanted.users if name in observed.accounts}
+    return there | {action.user: action.uid for action in actions if isinstance(action, CreateAccount)}
+
+
+def judged(plan: Plan) -> Plan:
+    """Return the plan in which what is still starting is not well: it had its time."""
+    findings = (*plan.findings, *(service.otherwise for service in plan.starting))
+    return replace(plan, findings=_sorted(findings), starting=())
 
 
 def only(plan: Plan, name: str) -> Plan:
@@ -106,6 +126,7 @@ def only(plan: Plan, name: str) -> Plan:
         actions=tuple(sorted(actions, key=_order)),
         findings=tuple(findings),
         cuts=tuple(cut for cut in plan.cuts if cut == name),
+        starting=tuple(one for one in plan.starting if one.otherwise.user == name),
     )
 
 
@@ -148,6 +169,10 @@ def _losing(actions: list[Action], leaving: frozenset[str], mapped: frozenset[st
     halted = {action.user for action in actions if isinstance(action, CuttingAction) and action.user in leaving}
     unmapping = any(isinstance(action, WriteOutput) and action.phase is Phase.UNMAP for action in actions)
     return halted | (leaving & mapped if unmapping else set())
+
+
+def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text)))
 
 
 def _order(action: Action) -> tuple[Phase, str, str, int, tuple[str, ...]]:

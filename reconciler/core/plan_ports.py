@@ -25,12 +25,15 @@ class PortPlan:
 
     `ports` has sticky and new ones. `blocked` are the services that must not be started: their port is
     unknown, or something else holds it. `misrouted` are those of them to which no request may be sent: who
-    answers there is, or could be, another person.
+    answers there is, or could be, another person. `listening` are those whose own unit listens on the port,
+    `elsewhere` those where it listens on another one.
     """
 
     ports: dict[Holder, int] = field(default_factory=dict)
     blocked: set[Holder] = field(default_factory=set)
     misrouted: set[Holder] = field(default_factory=set)
+    listening: set[Holder] = field(default_factory=set)
+    elsewhere: set[Holder] = field(default_factory=set)
     actions: list[WritePort] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -39,7 +42,7 @@ class PortPlan:
         self.blocked.add(holder)
         if not is_safe:
             self.misrouted.add(holder)
-        self.findings.append(conflict(holder[0], f"{holder[1]}: {text}"))
+        self.findings.append(conflict(holder[0], f"{holder[1]}: {text}", holder[1]))
 
 
 def sticky_ports(observed: Observed) -> dict[Holder, int]:
@@ -181,8 +184,11 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
                 )
                 told = _words(strangers[0], observed)
                 plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
-            elif not listeners:
-                plan.findings += _restart_pending(user.name, service, port, by_unit)
+            elif listeners:
+                plan.listening.add(holder)
+            elif pending := list(_restart_pending(user.name, service, port, by_unit)):
+                plan.findings += pending
+                plan.elsewhere.add(holder)
 
 
 def _is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
@@ -216,4 +222,5 @@ def _restart_pending(
                 user,
                 f"{service.name}: restart pending, {unit} listens on {listener.port} but its env file says"
                 f" {port}; when it suits the user: systemctl restart {unit}",
+                service.name,
             )

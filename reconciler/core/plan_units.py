@@ -1,4 +1,8 @@
-"""Units: which instances are brought up, which are halted, which are not well."""
+"""Units: which instances are brought up, which are halted, which are not well.
+
+A service is well if its units run and have stayed up for the site's `settle`, and a process of its own listens on its
+port.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,31 @@ from dataclasses import dataclass, field
 
 from reconciler.core.actions import Action, HaltUnit, RunUnit
 from reconciler.core.desired import Desired, DesiredService, DesiredUser
-from reconciler.core.findings import Finding, FindingKind, conflict, warning
+from reconciler.core.drop_ins import services_of
+from reconciler.core.findings import Finding, conflict, unhealthy, warning
 from reconciler.core.observed import Observed, Units, UnitState
-from reconciler.core.plan_ports import Holder
+from reconciler.core.plan_ports import PortPlan
 from reconciler.core.site import template_of
+from reconciler.core.text import counted
 
 _RUNNING = ("active", "reloading", "refreshing")
 _STOPPED = ("inactive", "failed")
 _ABSENT = UnitState("inactive", "dead")
+# A server may listen at any moment, so it is looked for again soon.
+_LISTEN_SECONDS = 1.0
+# So that a further look is not a moment too early.
+_SLACK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A service that cannot be judged yet.
+
+    A further look in `wait` seconds may tell; `otherwise` is what is the matter if none ever does.
+    """
+
+    wait: float
+    otherwise: Finding
 
 
 @dataclass(slots=True)
@@ -23,18 +44,15 @@ class UnitPlan:
 
     actions: list[Action] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    starting: list[Starting] = field(default_factory=list)
 
 
 def plan_units(
-    desired: Desired,
-    observed: Observed,
-    refused: Collection[str],
-    blocked: Collection[Holder],
-    leaving: Collection[str],
+    desired: Desired, observed: Observed, refused: Collection[str], ports: PortPlan, leaving: Collection[str]
 ) -> UnitPlan:
     """Compare the services that people are to have with the units of the host.
 
-    `blocked` services are not started, their port is not theirs; `refused` people are left alone;
+    What is blocked in `ports` is not started, its port is not the person's; `refused` people are left alone;
     what `leaving` people still run is halted.
     """
     plan = UnitPlan()
@@ -45,7 +63,7 @@ def plan_units(
     for user in desired.users.values():
         if user.name not in refused:
             for service in user.services.values():
-                _plan_service(user, service, observed, blocked, plan)
+                _plan_service(user, service, desired, observed, ports, plan)
     for name in sorted(leaving):
         for catalogued in desired.services.values():
             for unit in catalogued.instances(name):
@@ -53,8 +71,8 @@ def plan_units(
     return plan
 
 
-def _plan_service(
-    user: DesiredUser, service: DesiredService, observed: Observed, blocked: Collection[Holder], plan: UnitPlan
+def _plan_service(  # noqa: PLR0913 (the whole of a service meets here)
+    user: DesiredUser, service: DesiredService, desired: Desired, observed: Observed, ports: PortPlan, plan: UnitPlan
 ) -> None:
     units = observed.units
     if not service.running:
@@ -62,44 +80,96 @@ def _plan_service(
         for unit in service.instances:
             plan.actions += _halt(user.name, service.name, unit, units, why)
         return
-    for unit in service.instances:
-        if (user.name, service.name) not in blocked:
-            making_way = bool(observed.legacy_units_of(user.name, service.name))
-            _run(user.name, service.name, unit, units, plan, restarts=making_way)
+    if (user.name, service.name) in ports.blocked:
+        return
+    making_way = bool(observed.legacy_units_of(user.name, service.name))
+    up = [_run(user.name, service.name, unit, units, plan, restarts=making_way) for unit in service.instances]
+    if all(up):
+        _judge(user.name, service, desired, observed, ports, plan)
 
 
-def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan, *, restarts: bool) -> None:  # noqa: PLR0913 (the whole of a unit meets here)
-    """Plan to bring a unit up; `restarts`: also one that keeps failing, as what held its port makes way in this run."""
+def _run(user: str, service: str, unit: str, units: Units, plan: UnitPlan, *, restarts: bool) -> bool:  # noqa: PLR0913 (the whole of a unit meets here)
+    """Plan to bring a unit up, and return whether it runs.
+
+    `restarts`: also one that keeps failing is started, as what held its port makes way in this run.
+    """
     template = template_of(unit)
     if template not in units.templates:
-        plan.findings.append(conflict(user, f"{service}: template {template} is not installed; {unit} not started"))
-        return
+        text = f"{service}: template {template} is not installed; {unit} not started"
+        plan.findings.append(conflict(user, text, service))
+        return False
     if unit in units.masked or template in units.masked:
-        plan.findings.append(warning(user, f"{service}: {unit} is masked; left alone (systemctl unmask {unit})"))
-        return
+        text = f"{service}: {unit} is masked; left alone (systemctl unmask {unit})"
+        plan.findings.append(warning(user, text, service))
+        return False
     state = (units.states or {}).get(unit, _ABSENT)
     enable = unit not in units.enabled and template not in units.not_installable
     if template in units.not_installable:
-        plan.findings.append(
-            conflict(
-                user,
-                f"{service}: template {template} has no [Install] section, so {unit} is not enabled and will not"
-                " start at boot; add one with WantedBy=multi-user.target",
-            )
+        text = (
+            f"{service}: template {template} has no [Install] section, so {unit} is not enabled and will not"
+            " start at boot; add one with WantedBy=multi-user.target"
         )
+        plan.findings.append(conflict(user, text, service))
     restarting = restarts and state.sub == "auto-restart"
     start = state.active in (*_STOPPED, "deactivating") or restarting
     if enable or start:
         before = "failed" if state.active == "failed" or restarting else "stopped" if start else state.active
         plan.actions.append(RunUnit(user, service, unit, enable, start, before))
     elif state.active not in _RUNNING:
-        plan.findings.append(
-            Finding(
-                user,
-                FindingKind.UNHEALTHY,
-                f"{service}: {unit} is {state.active} ({state.sub}) and does not come up; see: journalctl -u {unit}",
-            )
-        )
+        text = f"is {state.active} ({state.sub}) and does not come up; see: journalctl -u {unit}"
+        plan.findings.append(unhealthy(user, service, unit, text))
+    return state.active in _RUNNING
+
+
+def _judge(  # noqa: PLR0913 (the whole of a service meets here)
+    user: str, service: DesiredService, desired: Desired, observed: Observed, ports: PortPlan, plan: UnitPlan
+) -> None:
+    """Judge a service whose units all run: whether they stay up, and listen."""
+    states = observed.units.states or {}
+    before = {} if observed.last_run is None else observed.last_run.restarts
+    youngest = None
+    for unit in service.instances:
+        state = states[unit]
+        if risen := restarts_since(state, before.get(unit, 0)):
+            plan.findings.append(_restarted(user, service.name, unit, risen))
+        if state.up is not None and state.up < desired.settle:
+            text = f"does not stay up for {desired.settle} s; see: journalctl -u {unit}"
+            wait = desired.settle - state.up + _SLACK_SECONDS
+            plan.starting.append(Starting(wait, unhealthy(user, service.name, unit, text)))
+            return
+        if unit.endswith(".service") and state.up is not None:
+            youngest = state.up if youngest is None else min(youngest, state.up)
+    holder = (user, service.name)
+    port = ports.ports.get(holder)
+    if port is None or not desired.listen or holder in ports.listening or holder in ports.elsewhere:
+        return
+    unit = services_of(service.instances)[0]
+    found = unhealthy(
+        user, service.name, unit, f"runs, but none of its processes listens on port {port}; see: journalctl -u {unit}"
+    )
+    if youngest is not None and youngest < desired.listen:
+        plan.starting.append(Starting(min(_LISTEN_SECONDS, desired.listen - youngest + _SLACK_SECONDS), found))
+    else:
+        plan.findings.append(found)
+
+
+def is_stopped(state: UnitState) -> bool:
+    """Say whether nothing of a unit runs, nor is about to."""
+    return state.active in _STOPPED
+
+
+def restarts_since(state: UnitState, before: int) -> int:
+    """Return how often systemd has restarted a unit by itself since it had done so `before` times.
+
+    Somebody who starts the unit makes systemd count from 0 again.
+    """
+    now = state.restarts or 0
+    return now - before if now >= before else now
+
+
+def _restarted(user: str, service: str, unit: str, times: int) -> Finding:
+    text = f"{service}: systemd restarted {unit} {counted(times, 'time')} since the last run; see: journalctl -u {unit}"
+    return warning(user, text, service)
 
 
 def _halt(user: str, service: str, unit: str, units: Units, why: str, *, kill: bool = False) -> Iterator[HaltUnit]:  # noqa: PLR0913 (the whole of a unit meets here)

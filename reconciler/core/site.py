@@ -33,6 +33,14 @@ SNAPSHOT_URL = Rule(
     re.compile(r"https://[^\s/@]+(?:/\S*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?(?:/\S*)?"),
     "an https address, or http on this machine, as in https://snapshots.example.org/{user}",
 )
+# With a unit: what was meant as gigabytes and taken for bytes would end every process of the person.
+MEMORY = Rule(
+    re.compile(r"[1-9][0-9]{0,6}[MGT]|[1-9][0-9]?%|100%"),
+    "a size in M, G or T, or a share of all memory, as in 8G or 25%",
+)
+CPU = Rule(re.compile(r"[1-9][0-9]{0,5}%"), "a percentage of one processor's time, as in 200%")
+# A login alone takes a dozen; the kernel has no more than that many process ids (proc(5), pid_max).
+FEWEST_TASKS, MOST_TASKS = 64, 1 << 22
 _STEP = Rule(re.compile("|".join(Step)), "one of " + ", ".join(Step))
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535
@@ -73,14 +81,30 @@ _OUTPUT_PATHS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What one person may use in all, as systemd has it (systemd.resource-control(5)); None is no limit."""
+
+    memory_max: str | None = None
+    cpu_quota: str | None = None
+    tasks_max: int | None = None
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The settings of a slice; none where nothing is limited."""
+        found = {"MemoryMax": self.memory_max, "CPUQuota": self.cpu_quota, "TasksMax": self.tasks_max}
+        return {key: str(value) for key, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Tier:
-    """What belonging to a tier means."""
+    """What belonging to a tier means. `limits` are those of each member."""
 
     name: str
     groups: tuple[str, ...] = ()
     admin: bool = False
     cluster: ClusterCheck = ClusterCheck.CHECKED
     namespaces: Namespaces = Namespaces.FORBIDDEN
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +222,11 @@ _TIERS = (
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The policy of one machine. `without_effect` names the settings that this version only checks."""
+    """The policy of one machine.
+
+    `settle` is for how many seconds a started service has to stay up, `listen` within how many it has to listen on its
+    port. `metrics` is the file for the node exporter.
+    """
 
     shell: str = "/bin/zsh"
     tiers: Mapping[str, Tier] = field(default_factory=lambda: {tier.name: tier for tier in _TIERS})
@@ -211,12 +239,13 @@ class Site:
     create_groups: bool = False
     subids: bool = True
     settle: int = 5
+    listen: int = 30
+    metrics: str | None = None
     code: Code = Code()
     playwright: Playwright = Playwright()
     hooks: Mapping[Step, Hook] = field(default_factory=dict)
     homes: Mapping[str, SiteStep | None] = field(default_factory=dict)
     legacy_units: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(_LEGACY))
-    without_effect: tuple[str, ...] = ()
 
     @property
     def routed(self) -> Service | None:
@@ -228,6 +257,11 @@ def template_of(unit: str) -> str:
     """Return the template of an instance: t3-serve@alice.service comes from t3-serve@.service."""
     prefix, _, rest = unit.partition("@")
     return f"{prefix}@.{rest.rpartition('.')[2]}"
+
+
+def instance_of(unit: str) -> str:
+    """Return the instance of a unit: alice of t3-serve@alice.service; "" of one without."""
+    return unit.rpartition(".")[0].partition("@")[2]
 
 
 def parse_site(name: str, data: bytes) -> Site:
@@ -257,12 +291,13 @@ def _read_site(fields: Fields) -> Site:
         create_groups=fields.take_flag("create_groups", default=default.create_groups),
         subids=fields.take_flag("subids", default=default.subids),
         settle=fields.take_number("settle", 0, 300, default.settle),
+        listen=fields.take_number("listen", 0, 600, default.listen),
+        metrics=_or_null(fields, "metrics", names.PATH, placeholders=None),
         code=_code(fields),
         playwright=_playwright(fields),
         hooks=_hooks(fields),
         homes=read_homes(fields, tiers, [name for name, service in services.items() if service.port]),
         legacy_units=_legacy_units(fields, services, default),
-        without_effect=_checked_only(fields),
     )
     fields.finish()
     return site
@@ -279,6 +314,7 @@ def _tiers(fields: Fields, default: Site) -> Mapping[str, Tier]:
             admin=inner.take_flag("admin", default=False),
             cluster=ClusterCheck(inner.take_choice("cluster", ClusterCheck, ClusterCheck.CHECKED)),
             namespaces=Namespaces(inner.take_choice("namespaces", Namespaces, Namespaces.FORBIDDEN)),
+            limits=_limits(inner),
         )
         inner.finish()
         return tier
@@ -290,6 +326,20 @@ def _tiers(fields: Fields, default: Site) -> Mapping[str, Tier]:
     if node is not None and not node.entries:
         fields.wrong(fields.place("tiers"), "tiers is empty; at least one tier is needed")
     return tiers
+
+
+def _limits(tier: Fields) -> Limits:
+    node = tier.take_mapping("limits")
+    if node is None:
+        return Limits()
+    inner = Fields(tier.document, f"{tier.subject}: limits", node)
+    limits = Limits(
+        _or_null(inner, "memory_max", MEMORY, placeholders=None),
+        _or_null(inner, "cpu_quota", CPU, placeholders=None),
+        None if inner.value("tasks_max") is None else inner.take_number("tasks_max", FEWEST_TASKS, MOST_TASKS, 0),
+    )
+    inner.finish()
+    return limits
 
 
 def _services(fields: Fields, default: Site) -> Mapping[str, Service]:
@@ -402,15 +452,6 @@ def _command(fields: Fields) -> tuple[str, ...]:
     return arguments
 
 
-def _checked_only(fields: Fields) -> tuple[str, ...]:
-    """Check the settings of parts that this version does not have; return those that are in use."""
-    node = fields.value("metrics")
-    if node is None or is_null(node):
-        return ()
-    fields.text_of("metrics", node, names.PATH, "")
-    return ("metrics",)
-
-
 def _code(fields: Fields) -> Code:
     node = fields.take_mapping("code")
     if node is None:
@@ -441,12 +482,13 @@ def _or_null(
     key: str,
     rule: Rule,
     default: str | None = None,
-    placeholders: Collection[str] = SOURCE_PLACEHOLDERS,
+    placeholders: Collection[str] | None = SOURCE_PLACEHOLDERS,
 ) -> str | None:
     node = fields.value(key)
     if node is None:
         return default
-    refuse_unknown(fields, node, placeholders)
+    if placeholders is not None:
+        refuse_unknown(fields, node, placeholders)
     return None if is_null(node) else fields.text_of(key, node, rule, "") or None
 
 

@@ -112,6 +112,34 @@ class Systemd:
         except StepFailed:
             return None
 
+    def restarts(self, services: Mapping[str, str]) -> dict[str, int]:
+        """Return how often systemd has restarted each service by itself, of many at once, by name.
+
+        `services` has their object paths; one that has gone meanwhile is left out. Raises `BusUnavailable`.
+        """
+        self._connect()
+        found: dict[str, int] = {}
+        under_way: set[str] = set()
+
+        def reply(connection: Any, result: Any, name: str) -> None:  # noqa: ANN401 (GObjects have no static types)
+            under_way.discard(name)
+            try:
+                (found[name],) = connection.call_finish(result).unpack()
+            except GLib.Error as error:
+                self._explain(error)
+
+        for name, path in services.items():
+            while len(under_way) >= _IN_FLIGHT and self._dead is None:
+                self._iterate(_CALL_SECONDS)
+            under_way.add(name)
+            arguments = GLib.Variant("(ss)", (f"{_NAME}.Service", "NRestarts"))
+            self._send((path, _PROPERTIES, "Get"), arguments, "(v)", partial(reply, name=name))
+        while under_way and self._dead is None:
+            self._iterate(_CALL_SECONDS)
+        if self._dead is not None:
+            raise BusUnavailable(self._dead)
+        return found
+
     def set_linger(self, uid: int, *, on: bool) -> None:
         """Let the services of a user run without a session, or no more (org.freedesktop.login1(5))."""
         interactive = False
@@ -181,17 +209,17 @@ class Systemd:
             else:
                 answered(path, "")
 
+        arguments = GLib.Variant("(ss)", (unit, "replace"))
+        self._send((_PATH, _MANAGER, job.value), arguments, "(o)", reply)
+
+    def _send(self, method: tuple[str, str, str], arguments: Any, answer: str, reply: Callable[..., None]) -> None:  # noqa: ANN401 (a GLib.Variant)
+        """Call a method of systemd without waiting; it is named by path, interface and name.
+
+        `answer` is the type of what the call returns, which `reply` gets.
+        """
+        seconds, no_cancel = int(_CALL_SECONDS * 1000), None
         self._bus.con.call(
-            _NAME,
-            _PATH,
-            _MANAGER,
-            job.value,
-            GLib.Variant("(ss)", (unit, "replace")),
-            GLib.VariantType.new("(o)"),
-            Gio.DBusCallFlags.NONE,
-            int(_CALL_SECONDS * 1000),
-            None,
-            reply,
+            _NAME, *method, arguments, GLib.VariantType.new(answer), Gio.DBusCallFlags.NONE, seconds, no_cancel, reply
         )
 
     def _raw(self, name: str, path: str, interface: str, method: str, arguments: Any) -> Any:  # noqa: ANN401 (the parts of a D-Bus call)

@@ -30,12 +30,14 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadSystemd,
     RemoveGhost,
     ResumeJobs,
     RetireUnits,
     RunHook,
     RunUnit,
     SetCutReason,
+    SetDropIn,
     SetHomeMode,
     SetLinger,
     TakeHomeStep,
@@ -49,7 +51,7 @@ from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
 from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
-from reconciler.host import cutting, files, lock
+from reconciler.host import cutting, drop_ins, files, lock
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.homes import Said, take_steps
 from reconciler.host.looks import same, still
@@ -89,9 +91,12 @@ class HostExecutor:
         homes = [action for action in actions if isinstance(action, RetireUnits | TakeHomeStep)]
         halts = [action for action in actions if isinstance(action, HaltUnit)]
         runs = [action for action in actions if isinstance(action, RunUnit)]
+        changes = [action for action in actions if isinstance(action, SetDropIn | ReloadSystemd)]
         for action in actions:
-            if not isinstance(action, HaltUnit | RunUnit | RetireUnits | TakeHomeStep):
+            if not isinstance(action, HaltUnit | RunUnit | RetireUnits | TakeHomeStep | SetDropIn | ReloadSystemd):
                 yield self._attempt(action)
+        if changes:
+            yield from self._set_drop_ins(changes)
         if halts:
             yield from self._halt(halts)
         if runs:
@@ -162,7 +167,7 @@ class HostExecutor:
             case ForgetCut():
                 cutting.set_held_aside(action.user)
                 self._state.remove_cut(action.user)
-            case RunUnit() | HaltUnit() | RetireUnits() | TakeHomeStep():
+            case SetDropIn() | ReloadSystemd() | RunUnit() | HaltUnit() | RetireUnits() | TakeHomeStep():
                 raise AssertionError("units and homes are carried out in batches")
             case _:
                 assert_never(action)
@@ -252,6 +257,28 @@ class HostExecutor:
         if account is None or account.uid == 0:
             raise StepFailed(f"{user} has no account")
         return account
+
+    def _set_drop_ins(self, actions: Sequence[SetDropIn | ReloadSystemd]) -> Iterator[Outcome]:
+        """Change the files, then have systemd read them once; until it has, the next run is to see to that."""
+        failed: dict[Action, str] = {}
+        try:
+            drop_ins.mark_reload_due()
+            for action in actions:
+                if isinstance(action, SetDropIn) and (why := self._failure(action)):
+                    failed[action] = why
+            self._systemd.reload()
+            drop_ins.clear_reload_due()
+        except StepFailed as error:
+            failed = dict.fromkeys(actions, str(error)) | failed
+        for action in actions:
+            yield Outcome(action, Status.FAILED, failed[action]) if action in failed else Outcome(action)
+
+    def _failure(self, action: SetDropIn) -> str:
+        try:
+            drop_ins.write(action.unit, action.text)
+        except StepFailed as error:
+            return str(error)
+        return ""
 
     def _halt(self, actions: list[HaltUnit]) -> Iterator[Outcome]:
         """Stop, then disable in one call: a unit that could not be stopped stays enabled, and is seen."""

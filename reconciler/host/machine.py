@@ -18,3 +18,8 @@ def this_machine(watched: Sequence[Path] = ()) -> tuple[Scanner, HostExecutor]:
     """
     systemd, state = Systemd(), State()
     return Scanner(systemd, state), HostExecutor(systemd, state, watched)
+
+
+def close_look() -> Scanner:
+    """Return a scanner that looks at what no plan needs, too."""
+    return Scanner(Systemd(), State(), closely=True)

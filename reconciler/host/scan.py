@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from reconciler.core.desired import Desired
+from reconciler.core.drop_ins import slice_of
 from reconciler.core.observed import EnvFile, Listener, Observed
 from reconciler.core.plan_accounts import home_of, managed_accounts
 from reconciler.core.plan_cuts import concerned, id_spans
 from reconciler.core.ports import port_number
 from reconciler.core.site import PortRule, template_of
 from reconciler.errors import ScanFailed
-from reconciler.host import scan_accounts, scan_files, scan_ports, scan_units
+from reconciler.host import scan_accounts, scan_cgroups, scan_files, scan_ports, scan_units
 from reconciler.host.bus import Systemd
 from reconciler.host.scan_home_work import scan_home_work
 from reconciler.host.scan_presence import Person, scan_presence
@@ -34,10 +35,14 @@ _SKEL = _ETC / "skel"
 class Scanner:
     """Looks at this machine. It reads, and has nothing to change anything with."""
 
-    def __init__(self, systemd: Systemd, state: State) -> None:
-        """Ask `systemd` for units and `state` for the records of accounts being created."""
+    def __init__(self, systemd: Systemd, state: State, *, closely: bool = False) -> None:
+        """Ask `systemd` for units and `state` for the records.
+
+        `closely`: also at what no plan needs, as the pids of people's own services, and their memory.
+        """
         self._systemd = systemd
         self._state = state
+        self._closely = closely
         self._unseen: list[str] = []
 
     def observe(self, desired: Desired) -> Observed:
@@ -45,6 +50,7 @@ class Scanner:
         self._unseen = []
         accounts = scan_accounts.scan_passwd(_ETC / "passwd")
         env_files = self._see(lambda: scan_files.scan_env_files(desired.services.values()), "the env files")
+        last_run = self._see(self._state.last_run, "the record of the last run")
         intents = self._see(self._state.intents, "records of accounts being created") or {}
         seen = Observed(
             accounts=accounts,
@@ -57,14 +63,17 @@ class Scanner:
             intent_gids={name: gid for name, (_, gid) in intents.items()},
             env_files=env_files,
             outputs=self._see(lambda: scan_files.scan_outputs(desired.outputs), "the maps") or {},
-            units=scan_units.scan_units(self._systemd, _templates(desired)),
+            units=scan_units.scan_units(self._systemd, _templates(desired), last_run),
+            last_run=last_run,
             shell_exists=Path(desired.shell).exists(),
-            listeners=_listeners(desired, env_files or {}),
+            listeners=_listeners(desired, env_files or {}, closely=self._closely),
             records=self._see(self._state.records, "records of people who were cut off"),
             home_work=self._see(lambda: scan_home_work(desired, accounts, self._state), "what is on record of homes"),
             now=int(time.time()),
         )
-        seen = self._with_presence(self._with_homes(seen, desired), desired)
+        seen = self._with_presence(self._with_homes(_with_slices(seen, desired), desired), desired)
+        if self._closely:
+            seen = replace(seen, memory=scan_cgroups.scan_memory(seen.units.states or ()))
         return replace(seen, unseen=tuple(self._unseen))
 
     def _with_homes(self, seen: Observed, desired: Desired) -> Observed:
@@ -107,13 +116,33 @@ class Scanner:
             raise ScanFailed(f"{error.filename or what}: {error.strerror}") from error
 
 
-def _listeners(desired: Desired, env_files: Mapping[tuple[str, str], EnvFile]) -> tuple[Listener, ...]:
-    """Return the listening sockets; those on a port that a service has or could get come with their unit."""
+def _with_slices(seen: Observed, desired: Desired) -> Observed:
+    """See which instances run in the slice of their user, of the people who have limits."""
+    limited = [user for user in desired.users.values() if user.limits.settings and user.name in seen.accounts]
+    if seen.units.states is None or not limited:
+        return seen
+    states = dict(seen.units.states)
+    for user in limited:
+        inside = scan_cgroups.units_in(slice_of(seen.accounts[user.name].uid))
+        for unit in (unit for service in user.services.values() for unit in service.instances):
+            if inside is not None and unit.endswith(".service") and unit in states and states[unit].active == "active":
+                states[unit] = replace(states[unit], in_slice=unit in inside)
+    return replace(seen, units=replace(seen.units, states=states))
+
+
+def _listeners(
+    desired: Desired, env_files: Mapping[tuple[str, str], EnvFile], *, closely: bool
+) -> tuple[Listener, ...]:
+    """Return the listening sockets; those on a port that a service has or could get come with their unit.
+
+    Looked at `closely` they come with their pid too, and not only where somebody else holds the port.
+    """
     ranges = [range(rule.base, rule.limit + 1) for rule in _port_rules(desired)]
+    templates = _templates(desired)
     sticky = {port_number(file.value) for file in env_files.values() if file.value is not None}
     return scan_ports.scan_listeners(
         concerns=lambda port: port in sticky or any(port in span for span in ranges),
-        is_instance=lambda unit: template_of(unit) in _templates(desired),
+        is_instance=lambda unit: not closely and template_of(unit) in templates,
     )
 
 

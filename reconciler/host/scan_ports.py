@@ -18,6 +18,7 @@ from pathlib import Path
 
 from reconciler.core.observed import Listener
 from reconciler.errors import ScanFailed
+from reconciler.host import scan_cgroups
 
 # linux/sock_diag.h, linux/inet_diag.h, linux/netlink.h
 _NETLINK_SOCK_DIAG = 4
@@ -55,7 +56,7 @@ def scan_listeners(
     """
     sockets = {found for family in (socket.AF_INET, socket.AF_INET6) for found in dump_listening(family)}
     wanted = {found.cgroup for found in sockets if found.cgroup and concerns(found.port)}
-    mount = _cgroup_mount(proc) if wanted else None
+    mount = scan_cgroups.mount(proc) if wanted else None
     folders = _cgroup_folders(wanted, mount) if mount else {}
     listeners = set()
     for found in sockets:
@@ -152,19 +153,6 @@ def _folders_in(folder: str) -> list[tuple[str, int]]:
             return [(entry.path, entry.inode()) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def _cgroup_mount(proc: Path) -> str | None:
-    """Return where the unified hierarchy is mounted (proc_pid_mountinfo(5))."""
-    try:
-        lines = (proc / "self/mountinfo").read_text().splitlines()
-    except OSError as error:
-        raise ScanFailed(f"{error.filename}: {error.strerror}") from error
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        if after.startswith("cgroup2 "):
-            return before.split()[4]
-    return None
 
 
 def _pid_of(found: Socket, folder: str | None, proc: Path) -> int | None:

@@ -6,15 +6,22 @@ the `.wants` and `.requires` links are what enabling makes (systemd.unit(5)), so
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import contextlib
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from reconciler.core.observed import Units
+from reconciler.core.last_run import LastRun
+from reconciler.core.observed import Units, UnitState
 from reconciler.core.site import template_of
 from reconciler.errors import ScanFailed, StepFailed
+from reconciler.host import drop_ins
 from reconciler.host.bus import Systemd
 from reconciler.host.files import NOT_A_FILE, read_bytes
 
+_INVOCATION = "invocation:"
 # systemd.unit(5), "Unit File Load Path", without those that generators write.
 _FOLDERS = (
     "etc/systemd/system",
@@ -24,24 +31,74 @@ _FOLDERS = (
 )
 
 
-def scan_units(systemd: Systemd, templates: Collection[str], root: Path = Path("/")) -> Units:
-    """Return the instances of these templates. Where systemd does not answer, `states` is None."""
+def scan_units(
+    systemd: Systemd, templates: Collection[str], last_run: LastRun | None = None, root: Path = Path("/")
+) -> Units:
+    """Return the instances of these templates. Where systemd does not answer, `states` is None.
+
+    How often a unit was restarted is asked of those that may have been since `last_run`.
+    """
     patterns = [template.replace("@.", "@*.") for template in sorted(templates)]
     enabled, masked = _links(root, templates)
     present = _template_files(root, templates)
     try:
-        states = systemd.states(patterns) if patterns else {}
+        states = _states(systemd, patterns, last_run, root) if patterns else {}
         why = ""
     except StepFailed as error:
         states, why = None, str(error)
     return Units(
         states=states,
+        drop_ins=drop_ins.scan(root),
+        reload_due=drop_ins.is_reload_due(root),
         enabled=enabled,
         masked=masked,
         templates=frozenset(present),
         not_installable=frozenset(name for name, path in present.items() if not _has_install(path)),
         why=why,
     )
+
+
+def _states(systemd: Systemd, patterns: Sequence[str], last_run: LastRun | None, root: Path) -> Mapping[str, UnitState]:
+    """Return the loaded instances, with what their links in /run/systemd/units tell at once.
+
+    systemd makes the link invocation:UNIT anew at each start of a unit, for journald to read: so its time is that of
+    the start (unit_export_state_files() in systemd's unit.c, since 235).
+    """
+    found = systemd.services(patterns)
+    now = time.time()
+    started = _starts(root / "run/systemd/units")
+    states = {}
+    for name, (state, _) in found.items():
+        up = now - started[name] if name in started else None
+        # A clock that was set back tells nothing; a unit that is in doubt counts as one that stays up.
+        states[name] = replace(state, up=up if up is None or up >= 0 else None)
+    counted = systemd.restarts({name: path for name, (_, path) in found.items() if _is_new(name, started, last_run)})
+    known = {} if last_run is None else last_run.restarts
+    return {name: replace(state, restarts=counted.get(name, known.get(name, 0))) for name, state in states.items()}
+
+
+def _is_new(name: str, started: Mapping[str, float], last_run: LastRun | None) -> bool:
+    """Say whether systemd may have restarted a service since the last run, or has ever before it."""
+    if not name.endswith(".service"):
+        return False
+    # A second more, as the record counts whole ones.
+    return last_run is None or name in last_run.restarts or started.get(name, last_run.at) >= last_run.at - 1
+
+
+def _starts(folder: Path) -> dict[str, float]:
+    """Return when each unit was last started, in seconds since 1970."""
+    found = {}
+    try:
+        with os.scandir(folder) as links:
+            for link in links:
+                if link.name.startswith(_INVOCATION):
+                    with contextlib.suppress(FileNotFoundError):
+                        found[link.name.removeprefix(_INVOCATION)] = link.stat(follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ScanFailed(f"{folder}: {error.strerror}") from error
+    return found
 
 
 def _template_files(root: Path, templates: Collection[str]) -> dict[str, Path]:

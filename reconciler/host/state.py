@@ -5,6 +5,7 @@ cuts/NAME        somebody is cut off: how they were before
 tombstones/NAME  somebody is deleted: what they had, and where it is archived
 retired/UID      a deleted person's ids whose name was let go; nobody gets them again
 homes/NAME       the steps in a home: how each ended, and how what it relied on looked then
+last-run         how the last run over everybody ended, and how often each unit had been restarted then
 identities       what the people of the last run are called elsewhere, for when they have left the roster
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.core.home_records import StepRecord, home_document, home_records_from
+from reconciler.core.last_run import LastRun, last_run_document, last_run_from
 from reconciler.core.records import (
     CutRecord,
     Identity,
@@ -48,6 +50,7 @@ class State:
         self._retired = folder / "retired"
         self._homes = folder / "homes"
         self._identities = folder / "identities"
+        self._last_run = folder / "last-run"
 
     # --- accounts being created ---
 
@@ -137,6 +140,22 @@ class State:
         """Forget a home: it is not there any more."""
         if (self._homes / name).exists():
             files.remove_file(self._homes / name)
+
+    # --- the last run ---
+
+    def last_run(self) -> LastRun | None:
+        """Return how the last run over everybody ended, None where there was none. Raises PermissionError.
+
+        A record that is damaged is as none: nothing is decided by it.
+        """
+        try:
+            return _one(self._last_run, None, last_run_from) if self._last_run.exists() else None
+        except ScanFailed:
+            return None
+
+    def save_last_run(self, run: LastRun) -> None:
+        """Record how a run ended. Raises `StepFailed`."""
+        self._save(self._last_run, last_run_document(run))
 
     def _cut(self, name: str) -> CutRecord:
         return _one(self._cuts / name, None, cut_record_from)

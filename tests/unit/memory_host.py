@@ -32,12 +32,14 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadSystemd,
     RemoveGhost,
     ResumeJobs,
     RetireUnits,
     RunHook,
     RunUnit,
     SetCutReason,
+    SetDropIn,
     SetHomeMode,
     SetLinger,
     TakeHomeStep,
@@ -158,6 +160,12 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             file = EnvFile(exists=True, value=str(action.port))
             files = {**(seen.env_files or {}), (action.service, action.user): file}
             return replace(seen, env_files=files)
+        case SetDropIn():
+            drop_ins = {unit: text for unit, text in seen.units.drop_ins.items() if unit != action.unit}
+            drop_ins |= {} if action.text is None else {action.unit: action.text}
+            return replace(seen, units=replace(seen.units, drop_ins=drop_ins, reload_due=False))
+        case ReloadSystemd():
+            return replace(seen, units=replace(seen.units, reload_due=False))
         case RunUnit():
             return _with_running(seen, action)
         case HaltUnit():

@@ -264,13 +264,6 @@ def test_a_bad_site_file_is_shown_likewise(rosterd: Rosterd, roster: Path, folde
     assert ended.stderr.startswith(f"{folder}/site.yaml:1:9: settle is 'soon'")
 
 
-def test_a_setting_without_effect_is_a_warning(rosterd: Rosterd, roster: Path, folder: Path) -> None:
-    (folder / "site.yaml").write_text("metrics: /x.prom\n")
-    ended = rosterd("validate", "--roster", roster, "--site", folder / "site.yaml")
-    assert ended.returncode == 0
-    assert ended.stderr == "WARN: site file: metrics is set, but has no effect in this version\n"
-
-
 @pytest.mark.parametrize(
     ("cluster", "code", "stderr"),
     [

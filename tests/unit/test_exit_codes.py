@@ -6,7 +6,6 @@ import pytest
 
 from reconciler.cli.exits import Exit, exit_for, exit_of
 from reconciler.core.actions import Action, CreateAccount, RunHook
-from reconciler.core.plan import Plan
 from reconciler.core.records import Step
 from reconciler.core.site import Hook, Site
 from reconciler.engine import Report
@@ -61,7 +60,7 @@ def test_a_cut_that_is_held_ends_with_4_even_where_something_failed() -> None:
     [(FileRefused("x"), Exit.REFUSED), (TierConflict("x"), Exit.CANNOT_RUN), (ScanFailed("x"), Exit.CANNOT_RUN)],
 )
 def test_a_run_that_was_stopped_ends_with_1_or_5_only_if_nothing_was_changed(error: RosterdError, code: Exit) -> None:
-    untouched = Report(people=1, plan=Plan(), stopped=error)
+    untouched = Report(1, run(MemoryHost(bare().observed), ALICE).last, Site(), stopped=error)
     assert exit_of(untouched) is code
     changed = run(MemoryHost(bare().observed), ALICE)
     changed.stopped = error

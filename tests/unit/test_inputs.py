@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from reconciler.core.site import Site, TierSource
 from reconciler.errors import FileRefused, TierConflict
-from reconciler.inputs import Files, check_cluster, warn_without_effect
+from reconciler.inputs import Files, check_cluster
 from tests.unit.facts import person, roster
 
 PEOPLE = roster(person("alice", "admin"), person("bob"))
@@ -115,9 +115,3 @@ def test_a_source_may_be_a_command(command: tuple[str, ...], events: list[str]) 
     with capture_logs() as entries:
         check_cluster(PEOPLE, Site(k8s_users=TierSource(command=command, timeout=1)))
     assert [entry["event"] for entry in entries] == events
-
-
-def test_settings_that_have_no_effect_yet_are_told() -> None:
-    with capture_logs() as entries:
-        warn_without_effect(Site(without_effect=("hooks",)))
-    assert [entry["message"] for entry in entries] == ["site file: hooks is set, but has no effect in this version"]

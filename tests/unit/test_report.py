@@ -10,6 +10,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from reconciler.core.actions import Action, AddToGroups, CreateAccount
+from reconciler.core.last_run import LastRun
 from reconciler.engine import Purpose
 from reconciler.report import log_outcome, log_standing, log_summary, report_json
 from tests.unit.facts import bare, person, roster
@@ -119,8 +120,11 @@ def test_a_run_about_one_person_does_not_count_the_roster(entries: list[Any]) ->
 
 def test_a_run_for_programs_says_what_became_of_every_action() -> None:
     report = run(MemoryHost(bare().observed, fails), TWO)
-    document = report_json(report, "0123", 3, 1.23456)
+    document = report_json(
+        report, LastRun("0123", 1_700_000_000, 3, 1.235), {"t3-serve@bob.service": ("no such file",)}
+    )
     assert document["run"] == {"id": "0123", "exit": 3, "seconds": 1.235}
+    assert document["journal"] == {"t3-serve@bob.service": ["no such file"]}
     assert document["changes"] is True
     assert document["unmet"] == []
     failed = [action for action in document["actions"] if action["status"] == "failed"]

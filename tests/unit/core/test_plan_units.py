@@ -17,9 +17,11 @@ def with_account(state: UnitState | None = None, *, enabled: bool = False) -> Ma
     machine = bare().person("alice", 1000, 3773, 8931)
     units = machine.observed.units
     states = {name: value for name, value in (units.states or {}).items() if name != UNIT}
-    machine = machine.having(units=replace(units, states=states, enabled=units.enabled - {UNIT}), listeners=())
+    machine = machine.having(units=replace(units, states=states, enabled=units.enabled - {UNIT}))
     if state is not None:
         machine = machine.unit(UNIT, state)
+    if state is None or state.active == "failed":
+        machine = machine.having(listeners=())
     return machine.having(
         units=replace(
             machine.observed.units, enabled=(machine.observed.units.enabled - {UNIT}) | ({UNIT} if enabled else set())

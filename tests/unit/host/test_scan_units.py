@@ -13,7 +13,7 @@ from reconciler.host.bus import Systemd
 from reconciler.host.scan_units import scan_units
 
 TEMPLATES = frozenset({"t3-serve@.service", "refresh@.timer"})
-STATES = {"t3-serve@alice.service": UnitState("active", "running")}
+STATES = {"t3-serve@alice.service": UnitState("active", "running", restarts=0)}
 
 
 class Answering(Systemd):
@@ -25,12 +25,16 @@ class Answering(Systemd):
         self.asked: list[list[str]] = []
         self._states = states
 
-    def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
+    def services(self, patterns: Sequence[str]) -> Mapping[str, tuple[UnitState, str]]:
         """Note the question."""
         self.asked.append(list(patterns))
         if self._states is None:
             raise StepFailed("the system bus does not answer")
-        return self._states
+        return {name: (state, f"/unit/{name}") for name, state in self._states.items()}
+
+    def restarts(self, services: Mapping[str, str]) -> dict[str, int]:
+        """Answer that nothing was restarted."""
+        return dict.fromkeys(services, 0)
 
 
 @pytest.fixture
@@ -49,19 +53,19 @@ def link(root: Path, path: str, target: str) -> None:
 
 def test_all_states_come_from_one_question(root: Path) -> None:
     systemd = Answering(STATES)
-    assert scan_units(systemd, TEMPLATES, root).states == STATES
+    assert scan_units(systemd, TEMPLATES, root=root).states == STATES
     (asked,) = systemd.asked
     assert sorted(asked) == ["refresh@*.timer", "t3-serve@*.service"]
 
 
 def test_a_site_without_units_asks_nothing(root: Path) -> None:
     systemd = Answering(None)
-    assert scan_units(systemd, frozenset(), root).states == {}
+    assert scan_units(systemd, frozenset(), root=root).states == {}
     assert systemd.asked == []
 
 
 def test_where_systemd_does_not_answer_the_states_are_unknown_and_why_is_kept(root: Path) -> None:
-    units = scan_units(Answering(None), TEMPLATES, root)
+    units = scan_units(Answering(None), TEMPLATES, root=root)
     assert units.states is None
     assert units.why == "the system bus does not answer"
 
@@ -74,7 +78,7 @@ def test_enabled_is_what_a_wants_or_requires_folder_links(root: Path) -> None:
     link(root, "etc/systemd/system/multi-user.target.wants/other@alice.service", "/other@.service")
     link(root, "etc/systemd/system/multi-user.target.wants/ssh.service", "/ssh.service")
     link(root, "etc/systemd/system/multi-user.target.d/t3-serve@dave.service", template)
-    assert scan_units(Answering({}), TEMPLATES, root).enabled == {
+    assert scan_units(Answering({}), TEMPLATES, root=root).enabled == {
         "t3-serve@alice.service",
         "t3-serve@bob.service",
         "refresh@carol.timer",
@@ -85,13 +89,13 @@ def test_masked_is_what_links_to_nowhere(root: Path) -> None:
     link(root, "etc/systemd/system/t3-serve@alice.service", "/dev/null")
     link(root, "run/systemd/system/refresh@.timer", "/dev/null")
     link(root, "etc/systemd/system/t3-serve@bob.service", "/usr/lib/systemd/system/t3-serve@.service")
-    assert scan_units(Answering({}), TEMPLATES, root).masked == {"t3-serve@alice.service", "refresh@.timer"}
+    assert scan_units(Answering({}), TEMPLATES, root=root).masked == {"t3-serve@alice.service", "refresh@.timer"}
 
 
 def test_installed_are_the_templates_that_some_folder_holds(root: Path) -> None:
     (root / "usr/lib/systemd/system/t3-serve@.service").write_text("[Service]\n")
     (root / "usr/lib/systemd/system/t3-serve@alice.service").write_text("[Service]\n")
-    assert scan_units(Answering({}), TEMPLATES, root).templates == {"t3-serve@.service"}
+    assert scan_units(Answering({}), TEMPLATES, root=root).templates == {"t3-serve@.service"}
 
 
 @pytest.mark.parametrize(
@@ -103,17 +107,17 @@ def test_installed_are_the_templates_that_some_folder_holds(root: Path) -> None:
 )
 def test_a_template_without_an_install_section_is_noted(root: Path, text: str, names: set[str]) -> None:
     (root / "usr/lib/systemd/system/t3-serve@.service").write_text(text)
-    assert scan_units(Answering({}), TEMPLATES, root).not_installable == names
+    assert scan_units(Answering({}), TEMPLATES, root=root).not_installable == names
 
 
 def test_of_two_files_of_one_template_the_administrators_counts(root: Path) -> None:
     (root / "usr/lib/systemd/system/t3-serve@.service").write_text("[Service]\n")
     (root / "etc/systemd/system/t3-serve@.service").write_text("[Install]\n")
-    assert scan_units(Answering({}), TEMPLATES, root).not_installable == set()
+    assert scan_units(Answering({}), TEMPLATES, root=root).not_installable == set()
 
 
 def test_a_masked_template_is_installed_and_masked(root: Path) -> None:
     link(root, "etc/systemd/system/t3-serve@.service", "/dev/null")
-    units = scan_units(Answering({}), TEMPLATES, root)
+    units = scan_units(Answering({}), TEMPLATES, root=root)
     assert units.templates == units.masked == {"t3-serve@.service"}
     assert units.not_installable == set()
