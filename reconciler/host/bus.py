@@ -39,6 +39,9 @@ _CALL_SECONDS = 15.0
 _RELOAD_SECONDS = 90.0
 # dbus-daemon lets a connection wait for 128 replies at once (max_replies_per_connection).
 _IN_FLIGHT = 100
+# For each job that is under way systemd has the bus watch who asked for it. dbus-daemon lets a connection have 512 such
+# rules (max_match_rules_per_connection); with more, systemd 252 is cut off from the bus, and nobody hears of any job.
+_UNDER_WAY = 256
 
 
 class Job(StrEnum):
@@ -147,7 +150,7 @@ class Systemd:
         self._raw(_LOGIND, _LOGIND_PATH, f"{_LOGIND}.Manager", "SetUserLinger", arguments)
 
     def run_jobs(self, job: Job, units: Iterable[str], seconds: float) -> dict[str, str]:
-        """Queue one job for each unit, all in flight at once, and wait for them together.
+        """Queue one job for each unit, as many at once as the bus allows, and wait for them together.
 
         Returns for each unit the job's result as JobRemoved has it ("done", "failed", …), the error
         text if it could not be queued, or "timeout" if it had not ended after `seconds`.
@@ -162,7 +165,7 @@ class Systemd:
         units: Iterable[str],
         seconds: float,
         *,
-        at_once: int | None = None,
+        at_once: int = _UNDER_WAY,
         enough: Callable[[], bool] = lambda: False,
     ) -> Iterator[tuple[str, str]]:
         """Queue one job for each unit, and yield each with its result, as `run_jobs` has it, when it has ended.
@@ -302,7 +305,7 @@ class Systemd:
 class _Jobs:
     """The jobs of one batch: what is still to send, what awaits a reply, what awaits its end."""
 
-    def __init__(self, systemd: Systemd, job: Job, units: Iterable[str], at_once: int | None) -> None:
+    def __init__(self, systemd: Systemd, job: Job, units: Iterable[str], at_once: int) -> None:
         self._systemd = systemd
         self._job = job
         self._unsent: Iterator[str] = iter(units)
@@ -329,7 +332,7 @@ class _Jobs:
 
     def _has_room(self) -> bool:
         under_way = len(self._unanswered) + len(self._queued)
-        return len(self._unanswered) < _IN_FLIGHT and (self._at_once is None or under_way < self._at_once)
+        return len(self._unanswered) < _IN_FLIGHT and under_way < self._at_once
 
     def take_ended(self) -> Iterator[tuple[str, str]]:
         """Yield each unit whose job was refused or has ended since the last call, with its result."""

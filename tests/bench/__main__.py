@@ -27,6 +27,7 @@ ExecStart=/usr/bin/sleep infinity
 WantedBy=multi-user.target
 """
 SITE = """settle: 0
+listen: 0
 shell: /bin/bash
 services:
   a:
@@ -119,12 +120,16 @@ def main() -> int:
         programs, written = footprint(machine)
         floor = median(machine, "/usr/bin/python3", "/src/tests/bench/floor.py", "/etc/rosterd/roster.yaml", *TEMPLATES)
         converged = median(machine, *ROSTERD)
+        dry_run = median(machine, *ROSTERD, "--dry-run")
+        status = median(machine, *ROSTERD[:-1], "status")
         units = [f"bench-{service}@user{number:05}.service" for number in range(users) for service in "ab"]
         loop = "for unit; do systemctl enable --quiet --now -- $unit; done"
         shell = timed(machine, "sh", "-euc", loop, "sh", *units)
     rows = [
         Row("the floor: the same reads, nothing made of them", floor, 1.0),
         Row("a converged run", converged, converged / floor),
+        Row("a dry run", dry_run, dry_run / floor),
+        Row("status", status, status / floor),
         Row("a loop of systemctl enable --now, nothing to do", shell, shell / floor),
     ]
     for row in rows:
