@@ -6,6 +6,7 @@ A look can hang on a file system that a person has mounted in their home: what l
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -87,10 +88,13 @@ def _problem(path: str) -> str:
 def _legacy_units(
     desired: Desired, homes: Mapping[str, Path], mounted: Iterable[Path]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
+    catalogue = {service: units for service, units in desired.legacy_units.items() if service in desired.services}
     found = {}
     for name, home in homes.items():
-        for service, units in desired.legacy_units.items():
-            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit, home, mounted))
+        if not catalogue or _is_out_of_reach(home / USER_UNITS / "any", home, mounted):
+            continue
+        for service, units in catalogue.items():
+            there = tuple(unit for unit in units if _is_there(home / USER_UNITS / unit))
             if there:
                 found[name, service] = there
     return found
@@ -113,13 +117,25 @@ def _is_mask(path: Path) -> bool:
 
 def _is_out_of_reach(path: Path, home: Path, mounted: Iterable[Path]) -> bool:
     """Say whether a path lies on another file system, or beyond a link of the person's: a look there may never end."""
-    if not path.is_relative_to(home) or any(path.is_relative_to(mount) for mount in mounted):
+    place, top = str(path), f"{home}/"
+    if place == str(home):
+        return False
+    if not place.startswith(top) or ".." in path.parts:
         return True
-    between = reversed(path.relative_to(home).parents[:-1])
-    try:
-        return any((home / part).is_symlink() for part in between)
-    except (OSError, ValueError):  # no folder on the way, or a path that no system has
+    if any(place == str(mount) or place.startswith(f"{mount}/") for mount in mounted):
         return True
+    folder = str(home)
+    for part in place.removeprefix(top).split("/")[:-1]:
+        folder = f"{folder}/{part}"
+        try:
+            found = os.lstat(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return False  # nothing is there, and nothing beyond it
+        except (OSError, ValueError):  # a path that no system has, or that not even root may look at
+            return True
+        if stat.S_ISLNK(found.st_mode):
+            return True
+    return False
 
 
 def _mounts_below(homes: Collection[Path]) -> tuple[Path, ...]:
