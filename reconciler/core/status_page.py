@@ -12,17 +12,18 @@ from hashlib import sha256
 from html import escape
 
 from reconciler.core.days import shown_time
-from reconciler.core.status import Health, MachineStatus, ServiceStatus, UserStatus
+from reconciler.core.status import Health, MachineStatus, RunStatus, ServiceStatus, UnitStatus, UserStatus
 from reconciler.core.status_words import (
     HEALTH_WORDS,
     NOTHING,
     STATE_WORDS,
+    exit_words,
     is_own_listener,
     listener_words,
     memory_use,
     needs_somebody,
     restarts_of,
-    run_words,
+    run_ended,
     summary,
     unit_words,
 )
@@ -33,7 +34,7 @@ _COLUMNS = (
     ("service", "Service"),
     ("health", "Health"),
     ("port", "Port"),
-    ("listener", "Listens there"),
+    ("listener", "Listener"),
     ("units", "Units"),
     ("restarts", "Restarts"),
     ("memory", "Memory"),
@@ -47,57 +48,69 @@ _STYLE = """
   :root { --ground: #17191c; --text: #e3e4e1; --soft: #a2a8ae; --line: #353a3f;
     --bad: #ff9d92; --wait: #e6bf6c; --good: #93cda0; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 84rem; padding: 2rem; background: var(--ground); color: var(--text);
-  font: 0.875rem/1.45 system-ui, sans-serif; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
+body { margin: 0 auto; max-width: 84rem; padding: 2rem 1.5rem; background: var(--ground); color: var(--text);
+  font: 0.8125rem/1.5 system-ui, sans-serif; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
 h1, h2, p, dl, dd, ul { margin: 0; padding: 0; }
 h1, h2 { font-size: 0.875rem; font-weight: 600; }
 h2 { margin: 2rem 0 0.5rem; }
 ul { list-style: none; }
 .verdict { margin: 0.25rem 0; font-size: 1.375rem; line-height: 1.3; }
-.soft, dt, thead th, footer { color: var(--soft); font-weight: normal; }
+.soft, dt, thead th, summary { color: var(--soft); }
 .bad { color: var(--bad); font-weight: 600; }
 .wait { color: var(--wait); font-weight: 600; }
 .good { color: var(--good); }
-dl { display: grid; grid-template-columns: 6rem 1fr; gap: 0.125rem 1rem; }
+dl { display: grid; grid-template-columns: 5.5rem 1fr; column-gap: 0.75rem; }
+dt { grid-column: 1; }
 dd { grid-column: 2; }
 header dl { margin-top: 1rem; }
 table { width: 100%; border-collapse: collapse; text-align: left; }
-th, td { padding: 0.125rem 1rem 0.125rem 0; vertical-align: baseline; font-weight: normal; }
-thead th { padding-bottom: 0.375rem; }
+th, td { padding: 0.125rem 0.75rem 0.125rem 0; vertical-align: baseline; font-weight: normal; }
+thead th { padding-bottom: 0.375rem; white-space: nowrap; }
 tbody { border-top: 1px solid var(--line); }
 tbody tr:first-child > * { padding-top: 0.5rem; }
-tbody tr:last-child > *, tbody th { padding-bottom: 0.5rem; }
-tbody th { min-width: 9rem; }
-tbody th strong { display: block; font-size: 1rem; line-height: 1.25; }
-tbody th span { display: block; }
-.port, .restarts { text-align: right; }
+tbody tr:last-child > *, tbody th { padding-bottom: 0.625rem; }
+tbody th strong { font-size: 0.9375rem; line-height: 1.3; }
 .service, .health, .port, .memory { white-space: nowrap; }
-.notes td { padding-top: 0.375rem; }
+.port, .restarts { text-align: right; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: 0.75rem; }
-footer dl { margin: 0.5rem 0 1rem; }
-@media (max-width: 56rem) {
-  body { padding: 1rem; font-size: 0.9375rem; }
-  table, tbody, tr, th, td { display: block; }
-  thead { position: absolute; clip-path: inset(50%); }
+footer dl { margin: 0.5rem 0; }
+@media screen and (min-width: 60rem) {
+  tbody th { min-width: 10rem; }
+  .service { min-width: 6.25rem; }
+  .listener { min-width: 10rem; }
+  .units { min-width: 24rem; width: 100%; }
+  .units li { display: grid; grid-template-columns: 1fr 10.5rem; column-gap: 0.75rem; }
+}
+@media screen and (max-width: 59.99rem) {
+  body { padding: 1rem; font-size: 0.875rem; }
+  table, tbody, th, td { display: block; }
+  thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
   tbody { padding: 0.75rem 0; }
-  tbody tr > *, tbody tr:first-child > *, tbody tr:last-child > * { padding: 0; text-align: left; white-space: normal; }
-  tbody tr { margin-top: 0.5rem; }
+  tbody tr { display: grid; grid-template-columns: 5.5rem 1fr; column-gap: 0.75rem; margin-top: 0.5rem; }
   tbody tr:first-child { margin: 0; }
-  tbody th span { display: inline; margin-right: 0.75rem; }
-  td:not(.note) { display: grid; grid-template-columns: 6rem 1fr; gap: 1rem; }
-  td::before { color: var(--soft); font-weight: normal; }
-  td.none { display: none; }
-LABELS
+  tbody tr > *, tbody tr:first-child > *, tbody tr:last-child > * { padding: 0; }
+  tbody th, .units, .wide { grid-column: 1 / -1; }
+  tbody th { margin-bottom: 0.5rem; }
+  tbody th span + br { display: none; }
+  tbody th span { margin-right: 0.5rem; }
+  .health, .listener, .memory { grid-column: 2; white-space: normal; }
+  .port, .restarts { text-align: left; }
+  .service { font-weight: 600; }
+  .units li { padding-left: 1rem; text-indent: -1rem; }
+  .none { display: none; }
+  .port::before { content: "Port "; }
+  .restarts::before { content: "Restarts "; }
+  .memory::before { content: "Memory "; }
+  td::before { color: var(--soft); }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: 8pt; }
+  :root { font-size: 12px; }
+  body { max-width: none; padding: 0; }
   tbody { break-inside: avoid; }
   footer { display: none; }
 }
 """
-_LABELS = "\n".join(f'  .{name}::before {{ content: "{head}"; }}' for name, head in _COLUMNS)
-_SHEET = _STYLE.replace("LABELS", _LABELS)
-_HASH = b64encode(sha256(_SHEET.encode()).digest()).decode()
+_HASH = b64encode(sha256(_STYLE.encode()).digest()).decode()
 _POLICY = f"default-src 'none'; img-src data:; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 
 _HEALTH_CLASSES = {
@@ -142,24 +155,30 @@ def _head(host: str) -> Iterator[str]:
     yield f"<title>{_text(host)}: people and services</title>"
     # Else a browser asks the server for one.
     yield '<link rel="icon" href="data:,">'
-    yield f"<style>{_SHEET}</style>"
+    yield f"<style>{_STYLE}</style>"
     yield "</head>"
 
 
 def _header(status: MachineStatus, host: str, now: int) -> Iterator[str]:
     verdict, *rest = summary(status)
-    is_bad = bool(status.problems) or any(needs_somebody(user) for user in status.users)
-    run_look = ' class="bad"' if status.run is not None and status.run.exit != 0 else ""
+    look = " bad" if any(needs_somebody(user) for user in status.users) else ""
     yield "<header>"
     yield f"<h1>{_text(host)}</h1>"
-    yield f'<p class="verdict{" bad" if is_bad else ""}">{_text(verdict)}</p>'
+    yield f'<p class="verdict{look}">{_text(verdict)}</p>'
     if rest:
         yield f"<p>{_text(' '.join(rest))}</p>"
     yield "<dl>"
-    yield f"<dt>Last run</dt><dd{run_look}>{_text(run_words(status.run, now))}</dd>"
-    yield f"<dt>This look</dt><dd>{shown_time(now)}</dd>"
+    yield f"<dt>Last run</dt>{_run(status.run, now)}"
+    yield f"<dt>Looked at</dt><dd>{shown_time(now)}</dd>"
     yield "</dl>"
     yield "</header>"
+
+
+def _run(run: RunStatus | None, now: int) -> str:
+    if run is None:
+        return "<dd>none over everybody yet</dd>"
+    look = ' class="bad"' if run.exit else ""
+    return f"<dd{look}>{exit_words(run.exit)}</dd><dd>{run_ended(run, now)}</dd>"
 
 
 def _machine(status: MachineStatus) -> Iterator[str]:
@@ -198,25 +217,23 @@ def _user(user: UserStatus) -> Iterator[str]:
         *_notes("Next run", user.changes),
     ]
     rows = [_service(service) for service in user.services]
-    rows = rows or [f'<td class="note soft" colspan="{len(_COLUMNS)}">no services</td>']
-    whole = f'<td class="note" colspan="{len(_COLUMNS)}"><dl>{"".join(notes)}</dl></td>'
+    rows += [_wide(f"<dl>{''.join(notes)}</dl>")] if notes else []
+    first, *others = rows or [_wide('<span class="soft">no services</span>')]
     yield "<tbody>"
-    yield f"<tr>{_person(user, len(rows) + bool(notes))}{rows[0]}</tr>"
-    yield from (f"<tr>{row}</tr>" for row in rows[1:])
-    if notes:
-        yield f'<tr class="notes">{whole}</tr>'
+    yield f"<tr>{_person(user, 1 + len(others))}{first}</tr>"
+    yield from (f"<tr>{row}</tr>" for row in others)
     yield "</tbody>"
 
 
 def _person(user: UserStatus, rows: int) -> str:
     uid = "no account" if user.uid is None else f"uid {user.uid}"
     told = [user.tier or "not on the roster", f"{user.state.value}, {uid}"]
-    lines = "".join(f'<span class="soft">{_text(line)}</span> ' for line in told)
-    return f'<th scope="rowgroup" rowspan="{rows}"><strong>{_text(user.name)}</strong> {lines}</th>'
+    lines = "<br> ".join(f'<span class="soft">{_text(line)}</span>' for line in told)
+    return f'<th scope="rowgroup" rowspan="{rows}"><strong>{_text(user.name)}</strong><br> {lines}</th>'
 
 
 def _service(service: ServiceStatus) -> str:
-    units = "".join(f"<li>{_text(unit.name)} <span>{_text(unit_words(unit))}</span></li>" for unit in service.units)
+    units = "".join(f"<li>{_unit(unit)}</li>" for unit in service.units)
     stranger = service.listener is not None and not is_own_listener(service)
     restarts = restarts_of(service)
     return "".join(
@@ -232,9 +249,19 @@ def _service(service: ServiceStatus) -> str:
     )
 
 
+def _unit(unit: UnitStatus) -> str:
+    name = _text(unit.name).replace("@", "<wbr>@")
+    return f'<span>{name}</span> <span class="soft">{_text(unit_words(unit))}</span>'
+
+
 def _cell(column: str, value: str, look: str = "") -> str:
     names = " ".join(name for name in (column, look, "none" if value == NOTHING else "") if name)
-    return f'<td class="{names}"><span>{_text(value)}</span></td>'
+    return f'<td class="{names}">{_text(value)}</td>'
+
+
+def _wide(content: str) -> str:
+    """Return a cell of HTML in place of those of a service."""
+    return f'<td class="wide" colspan="{len(_COLUMNS)}">{content}</td>'
 
 
 def _notes(title: str, texts: Sequence[str], look: str = "") -> list[str]:
@@ -248,6 +275,6 @@ def _footer() -> Iterator[str]:
     yield "<details><summary>What the words mean</summary>"
     for words in (STATE_WORDS, HEALTH_WORDS):
         yield f"<dl>{''.join(f'<dt>{word.value}</dt><dd>{meaning}</dd>' for word, meaning in words.items())}</dl>"
-    yield "<p>Restarts are those since the last run. Numbers of memory are of this look.</p>"
+    yield "<p>Restarts are those since the last run.</p>"
     yield "</details>"
     yield "</footer>"

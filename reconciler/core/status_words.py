@@ -23,7 +23,7 @@ HEALTH_WORDS = {
     Health.OK: "runs, has stayed up, and listens on its port",
     Health.OFF: "is not to run, and does not",
     Health.STARTING: "runs, but not for long enough yet",
-    Health.UNHEALTHY: "is to run and does not, does not listen, or runs although it is not to",
+    Health.UNHEALTHY: "does not run or does not stay up, or nothing of its own listens on its port",
     Health.UNKNOWN: "systemd or the ports could not be asked",
 }
 
@@ -45,8 +45,8 @@ _AGES = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
 def exit_words(code: int) -> str:
-    """Return what an exit code of a run says."""
-    return _EXIT_WORDS.get(code, "see the journal of rosterd.service")
+    """Return what an exit code of a run says, and the code itself."""
+    return f"{_EXIT_WORDS.get(code, 'see the journal of rosterd.service')} (exit {code})"
 
 
 def memory_words(count: int) -> str:
@@ -59,11 +59,11 @@ def memory_words(count: int) -> str:
 
 
 def memory_use(service: ServiceStatus) -> str:
-    """Return the memory of a service and its cap: 410 MiB of 2 GiB."""
-    used = NOTHING if service.memory is None else memory_words(service.memory)
-    if service.memory_max is None:
-        return used if service.memory is None else f"{used}, no cap"
-    return f"{used} of {memory_words(service.memory_max)}"
+    """Return the memory of a service and its cap: 410 MiB of 2 GiB; 410 MiB, no cap; cap 2 GiB."""
+    cap = None if service.memory_max is None else memory_words(service.memory_max)
+    if service.memory is None:
+        return NOTHING if cap is None else f"cap {cap}"
+    return f"{memory_words(service.memory)}, no cap" if cap is None else f"{memory_words(service.memory)} of {cap}"
 
 
 def listener_words(service: ServiceStatus) -> str:
@@ -72,7 +72,7 @@ def listener_words(service: ServiceStatus) -> str:
     if service.port is None:
         return NOTHING
     if holder is None:
-        return "nobody"
+        return "nobody listens"
     who = escaped(holder.user) if holder.pid is None else f"pid {holder.pid} of {escaped(holder.user)}"
     if holder.unit is None:
         return f"{who}, in no unit"
@@ -116,12 +116,9 @@ def summary(status: MachineStatus) -> tuple[str, ...]:
     return tuple(told)
 
 
-def run_words(run: RunStatus | None, now: int) -> str:
-    """Return how the last run ended and when; `now` counts seconds since 1970."""
-    if run is None:
-        return "none over everybody yet"
-    ended = f"{shown_time(run.at)}, {_age(now - run.at)} before this look"
-    return f"{exit_words(run.exit)} (exit {run.exit}). Ended {ended}."
+def run_ended(run: RunStatus, now: int) -> str:
+    """Return when the last run ended; `now`, like the run's own, counts seconds since 1970."""
+    return f"{shown_time(run.at)}, {_age(now - run.at)} before this look"
 
 
 def _verdict(users: tuple[UserStatus, ...]) -> str:
