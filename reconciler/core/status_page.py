@@ -70,11 +70,11 @@ tbody { border-top: 1px solid var(--line); }
 tbody tr:first-child > * { padding-top: 0.5rem; }
 tbody tr:last-child > *, tbody th { padding-bottom: 0.625rem; }
 tbody th strong { font-size: 0.9375rem; line-height: 1.3; }
-.service, .health, .port, .memory { white-space: nowrap; }
+.health, .port, .memory { white-space: nowrap; }
 .port, .restarts { text-align: right; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: 0.75rem; }
 footer dl { margin: 0.5rem 0; }
-@media screen and (min-width: 60rem) {
+@media screen and (min-width: 72rem) {
   tbody th { min-width: 10rem; }
   .service { min-width: 6.25rem; }
   .listener { min-width: 10rem; }

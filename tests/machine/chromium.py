@@ -5,10 +5,11 @@
 VIEWS is a JSON list of {"width": PIXELS, "height": PIXELS, "scheme": "light" or "dark", "evaluate": EXPRESSION}; for
 each, the page is opened anew. Printed is a JSON list with an object a view:
 
-    {"value": what the expression gives, "requests": [URL, ...], "refused": [TEXT, ...], "picture": a PNG in base64}
+    {"value": what the expression gives, "picture": a PNG in base64, "requests": [URL, ...], "loaded": [URL, ...],
+     "refused": [TEXT, ...]}
 
-`requests` is all that the page asked for, itself included; `refused`, what its own policy kept from it. The picture
-shows what a screen of that size does.
+`requests` is all that the page asked for, itself included; `loaded`, what of that was answered; `refused`, what its own
+policy kept from it. The picture shows what a screen of that size does.
 
 Run it as somebody who is not root, so that Chromium keeps its sandbox. It is spoken to over two pipes, its file
 descriptors 3 and 4, in JSON messages that end in a zero byte.
@@ -117,19 +118,18 @@ def look(browser: Chromium, url: str, view: Message) -> Message:
         raise ChromiumError(f"{view['evaluate']}: {came['exceptionDetails']}")
     picture = browser.ask("Page.captureScreenshot", tab)["data"]
     browser.ask("Target.closeTarget", targetId=target)
-    told = {"requests": requests(browser.events), "refused": refused(browser.events)}
-    return {"value": came["result"].get("value"), "picture": picture, **told}
+    return {"value": came["result"].get("value"), "picture": picture, **told(browser.events)}
 
 
-def requests(events: list[Message]) -> list[str]:
-    """Return what was asked for."""
-    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
-def refused(events: list[Message]) -> list[str]:
-    """Return what a page was refused for the sake of its policy."""
-    entries = [event["params"]["entry"] for event in events if event["method"] == "Log.entryAdded"]
-    return [entry["text"] for entry in entries if "Content Security Policy" in entry["text"]]
+def told(events: list[Message]) -> Message:
+    """Return what the events say of requests and refusals."""
+    came = [(event["method"], event["params"]) for event in events]
+    entries = [with_["entry"]["text"] for method, with_ in came if method == "Log.entryAdded"]
+    return {
+        "requests": [with_["request"]["url"] for method, with_ in came if method == "Network.requestWillBeSent"],
+        "loaded": [with_["response"]["url"] for method, with_ in came if method == "Network.responseReceived"],
+        "refused": [text for text in entries if "Content Security Policy" in text],
+    }
 
 
 def main() -> None:
