@@ -74,9 +74,11 @@ tbody th strong { font-size: 0.9375rem; line-height: 1.3; }
 .port, .restarts { text-align: right; }
 footer { margin-top: 2rem; border-top: 1px solid var(--line); padding-top: 0.75rem; }
 footer dl { margin: 0.5rem 0; }
-@media screen and (min-width: 72rem) {
+@media print, screen and (min-width: 60rem) {
   tbody th { min-width: 10rem; }
   .service { min-width: 6.25rem; }
+}
+@media screen and (min-width: 72rem) {
   .listener { min-width: 10rem; }
   .units { min-width: 24rem; width: 100%; }
   .units li { display: grid; grid-template-columns: 1fr 10.5rem; column-gap: 0.75rem; }
