@@ -18,8 +18,8 @@ from tests.unit.statuses import NOW, bad_day
 PAGE = "/srv/status.html"
 # What a screen shows at first, without scrolling.
 VIEWS: dict[str, dict[str, Any]] = {
-    "status-wide.png": {"width": 1200, "height": 760, "scheme": "light", "evaluate": "null"},
-    "status-phone.png": {"width": 390, "height": 844, "scheme": "dark", "evaluate": "null"},
+    "status-wide.png": {"width": 1200, "height": 760, "media": "screen", "scheme": "light", "evaluate": "null"},
+    "status-phone.png": {"width": 390, "height": 844, "media": "screen", "scheme": "dark", "evaluate": "null"},
 }
 
 

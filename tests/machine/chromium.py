@@ -2,8 +2,8 @@
 
     python3 /src/tests/machine/chromium.py URL VIEWS
 
-VIEWS is a JSON list of {"width": PIXELS, "height": PIXELS, "scheme": "light" or "dark", "evaluate": EXPRESSION}; for
-each, the page is opened anew. Printed is a JSON list with an object a view:
+VIEWS is a JSON list of {"width": PIXELS, "height": PIXELS, "media": "screen" or "print", "scheme": "light" or "dark",
+"evaluate": EXPRESSION}; for each, the page is opened anew. Printed is a JSON list with an object a view:
 
     {"value": what the expression gives, "picture": a PNG in base64, "requests": [URL, ...], "loaded": [URL, ...],
      "refused": [TEXT, ...]}
@@ -106,9 +106,8 @@ def look(browser: Chromium, url: str, view: Message) -> Message:
         browser.ask(f"{domain}.enable", tab)
     size = {"width": view["width"], "height": view["height"], "deviceScaleFactor": 1, "mobile": view["width"] < PHONE}
     browser.ask("Emulation.setDeviceMetricsOverride", tab, **size)
-    media = "print" if view["scheme"] == "print" else "screen"
     scheme = {"name": "prefers-color-scheme", "value": view["scheme"]}
-    browser.ask("Emulation.setEmulatedMedia", tab, media=media, features=[scheme])
+    browser.ask("Emulation.setEmulatedMedia", tab, media=view["media"], features=[scheme])
     browser.events.clear()
     browser.ask("Page.navigate", tab, url=url)
     browser.wait_for("Page.loadEventFired")

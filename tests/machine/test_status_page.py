@@ -26,6 +26,8 @@ ATTACKS = (
 # Where a page sends its reader is no matter of its policy; what it runs and loads is.
 FOR_THE_POLICY = "".join(ATTACKS[:-1])
 WIDTHS = (320, 360, 390, 600, 800, 959, 960, 1024, 1151, 1152, 1200, 1920)
+# A4 within its margins, in the pixels of a browser.
+PAPER = 718
 
 # What there is of elements that no page of rosterd has, and the text of the whole.
 LOOK = """({
@@ -51,10 +53,13 @@ def machine() -> Iterator[Machine]:
         yield machine
 
 
-def shown(machine: Machine, page: str, widths: Sequence[int], scheme: str = "light") -> list[dict[str, Any]]:
-    """Return what a browser makes of a page on screens of these widths."""
+def shown(
+    machine: Machine, page: str, widths: Sequence[int], scheme: str = "light", media: str = "screen"
+) -> list[dict[str, Any]]:
+    """Return what a browser makes of a page at these widths."""
     machine.write(PAGE, page)
-    views = [{"width": width, "height": 800, "scheme": scheme, "evaluate": LOOK} for width in widths]
+    view = {"height": 800, "media": media, "scheme": scheme, "evaluate": LOOK}
+    views = [{"width": width, **view} for width in widths]
     return seen_by_chromium(machine, "viewer", f"file://{PAGE}", views)
 
 
@@ -119,8 +124,23 @@ def test_without_both_the_attack_would_work_and_be_seen(machine: Machine) -> Non
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_follows_the_scheme_of_its_reader(machine: Machine, scheme: str) -> None:
     value = show(machine, page_of(bad_day()), scheme=scheme)["value"]
-    ground, ink = (sum(map(int, re.findall(r"\d+", value[part])[:3])) / 3 for part in ("ground", "ink"))
+    ground, ink = brightness(value["ground"]), brightness(value["ink"])
     assert (ground > 200 and ink < 60) if scheme == "light" else (ground < 60 and ink > 200)
+
+
+def test_on_paper_it_is_a_table_in_dark_letters_and_fits(machine: Machine) -> None:
+    (seen,) = shown(machine, page_of(bad_day()), [PAPER], scheme="dark", media="print")
+    value = seen["value"]
+    assert brightness(value["ground"]) > 200
+    assert brightness(value["ink"]) < 60
+    assert value["heads"] == value["width"] == PAPER
+    assert value["outside"] == []
+    assert "What the words mean" not in value["text"]
+
+
+def brightness(colour: str) -> float:
+    """Return how bright a colour as rgb(…) is, from 0 to 255."""
+    return sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
 
 
 @pytest.mark.parametrize("status", [bad_day(), hostile("n" * 300)], ids=["bad-day", "long-names"])
