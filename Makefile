@@ -16,7 +16,7 @@ SIDE_BY_SIDE := --numprocesses=2 --dist=loadfile
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.* ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 .PHONY: demo
 demo: deb ## show the whole job in a throwaway machine; KEEP=1 opens a shell in it afterwards
@@ -74,6 +74,11 @@ deb: ## build dist/rosterd_*.deb
 .PHONY: picture
 picture: deb machine-setup ## draw docs/run.svg from the real output of a throwaway machine
 	@$(AS_ROOT) $(PYTHON) -m tests.demo.picture
+
+.PHONY: status-pictures
+status-pictures: ## draw docs/status-*.png with the browser of a throwaway machine
+	@packaging/dev-setup machine
+	@$(AS_ROOT) $(PYTHON) -m tests.demo.status_pictures
 
 .PHONY: bench
 bench: deb ## measure a run against the floor and its peers, in a throwaway machine

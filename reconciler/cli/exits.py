@@ -1,4 +1,4 @@
-"""The exit codes. Nothing beside the command line knows them.
+"""The exit codes. Nothing beside the command line gives them; `core.status_words` has them in words.
 
 0 done, or nothing to do · 1 could not run, or a tier conflict · 2 with --dry-run --detailed-exitcode, there
 are changes · 3 some users failed or have a conflict · 4 a guard held something · 5 the roster or the site file is

@@ -15,6 +15,7 @@ from tests.machine.web_server import FOLDER, PORT
 from tests.machine.workstation import QUICK, SITE, STAND_IN, stop_own_units
 
 WEB = f"http://127.0.0.1:{PORT}"
+CHROMIUM = ("python3", "-I", "/src/tests/machine/chromium.py")
 CLIENT = ("python3", "-I", "/src/tests/machine/mcp_client.py")
 
 # The site fetches storage states, and its people's browser is Debian's.
@@ -71,6 +72,13 @@ def talks(machine: Machine, sessions: Mapping[str, tuple[int, Calls]]) -> dict[s
 def held_talks(machine: Machine, sessions: Mapping[str, tuple[int, Calls]], until: str) -> Command:
     """Start to do so; when the calls are made, the sessions stay open until there is a file `until`."""
     return machine.start(*CLIENT, "--until", until, _plan(sessions))
+
+
+def seen_by_chromium(machine: Machine, name: str, url: str, views: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Have a person look at a page; returns what tests.machine.chromium tells of each view."""
+    out = machine.run("runuser", "-u", name, "--", *CHROMIUM, url, json.dumps(views)).out
+    seen: list[dict[str, Any]] = json.loads(out)
+    return seen
 
 
 def opened(path: str) -> Calls:
