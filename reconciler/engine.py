@@ -103,14 +103,30 @@ class Report:
         return bool(self.unmet or self.failed) or self.plan.has_problems
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is wanted, what one look at the host has found, and the plan as the guards let it through."""
+
+    desired: Desired
+    observed: Observed
+    plan: Plan
+
+
 def look(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Plan:
     """Look at the host once and return the plan as the guards let it through."""
+    return examine(host, inputs, purpose).plan
+
+
+def examine(host: Host, inputs: Inputs, purpose: Purpose = EVERYBODY) -> Examined:
+    """Look at the host once, and return with the plan what it was made from."""
     cut, uncut = ([name] if name else [] for name in (purpose.cut, purpose.uncut))
     desired = desire(inputs.roster, inputs.site, cut=cut, uncut=uncut, retry=purpose.retry)
-    plan = make_plan(desired, host.observe(desired))
+    observed = host.observe(desired)
+    plan = make_plan(desired, observed)
     for name in (*cut, *uncut):
         plan = only(plan, name)
-    return guard(plan, inputs.site.guards, 1 if cut or uncut else purpose.allow_cuts)
+    plan = guard(plan, inputs.site.guards, 1 if cut or uncut else purpose.allow_cuts)
+    return Examined(desired, observed, plan)
 
 
 def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Report:
