@@ -164,7 +164,7 @@ def group_attributes(case: Case) -> Iterator[Attribute]:
             yield Attribute(GROUPS, group, "member", why, _membership(case, group))
     if own := sorted(has.difference(asked)):
         why = "kept in a cut" if case.is_leaving else "never taken away"
-        yield Attribute(GROUPS, "others", THEIRS, why, " ".join(own))
+        yield Attribute(GROUPS, "their own", "kept", why, " ".join(own))
 
 
 def _membership(case: Case, group: str) -> str:

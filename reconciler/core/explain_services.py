@@ -90,12 +90,14 @@ def _new_port(case: Case, service: Service, rule: PortRule) -> tuple[str, str]:
     changes = (one for one in case.plan.actions if isinstance(one, WritePort))
     given = next((one.port for one in changes if (one.user, one.service) == (case.name, service.name)), None)
     base = f"from {rule.base}, {case.sources.of_site('services', service.name, 'port', 'base')}"
+    if case.observed.env_files is None:
+        return "a port", f"kept, or {base}"
     if given is None:
         return "a port", base
     units = service.instances(case.name)
     if any(found.port == given and found.unit in units for found in case.observed.listeners):
         return str(given), "its unit listens there"
-    return str(given), f"free {base}"
+    return str(given), f"lowest {base}"
 
 
 def _holder(case: Case, service: Service, found: Listener) -> str:

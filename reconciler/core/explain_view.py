@@ -15,7 +15,7 @@ from reconciler.core.view import action_json, finding_mark, finding_words
 JSON_VERSION = 1
 _HEAD: tuple[str, ...] = ("wanted", "why", "there")
 # A column is as wide as what is in it, up to this.
-_WIDEST = (28, 26, 26)
+_WIDEST = (28, 26, 30)
 _MARK, _GAP = 4, 2
 
 
@@ -24,7 +24,7 @@ def explanation_text(told: Explanation) -> str:
     lines = [f"{told.name} {told.because}."]
     lines += [f"{told.remedy[0].upper()}{told.remedy[1:]}."] if told.remedy else []
     lines += [f"Held by a guard: {told.held}."] if told.held else []
-    lines += [f"A run would stop before it changes anything: {told.stopped}"] if told.stopped else []
+    lines += [f"A run would stop before it changes anything: {why}" for why in told.stopped.splitlines()]
     lines += ["", *_table(told.attributes), ""]
     lines += [f"Could not be seen: {what}" for what in told.unseen]
     lines.append(_summary(told))
@@ -82,7 +82,8 @@ def _summary(told: Explanation) -> str:
     kinds = Counter(finding.kind for finding in told.findings)
     change = f"make {counted(len(actions), 'change')}" if actions and not told.stopped else "change nothing"
     others = "".join(f"; {_counted(number, kind)}" for kind, number in kinds.items())
-    return f"A run would {change} for {told.name}{others}."
+    start = "As far as could be seen, a run" if told.unseen else "A run"
+    return f"{start} would {change} for {told.name}{others}."
 
 
 def _counted(number: int, kind: FindingKind) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.core.actions import Action
-from reconciler.core.days import shown_time
 from reconciler.core.desired import Desired, DesiredUser
 from reconciler.core.findings import Finding
 from reconciler.core.observed import Account, Observed
@@ -145,7 +144,7 @@ class Case:
         if self.left_alone:
             return self.left_alone
         if self.stone is not None:
-            return f"deleted {shown_time(self.stone.since)}"
+            return "by rosterd destroy"
         return f"not in {self.sources.roster_name}" if self.entry is None else "cut off by command"
 
     def here(self, *path: str) -> str:
