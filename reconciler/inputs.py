@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 
+from reconciler.core.provenance import Sources
 from reconciler.core.roster import Roster, parse_roster
 from reconciler.core.site import Site, TierSource, parse_site
 from reconciler.core.tiers import compare_tiers, parse_cluster_tiers
@@ -23,11 +24,17 @@ SITE = "/etc/rosterd/site.yaml"
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """The two files as they were read. `digest` tells whether they are still the same."""
+    """The two files as they were read. `digest` tells whether they are still the same.
+
+    `roster_data` and `site_data` are their bytes, for who asks on which line something stands; None where there is
+    no site file.
+    """
 
     roster: Roster
     site: Site
     digest: str
+    roster_data: bytes = b""
+    site_data: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +59,11 @@ class Files:
         roster_data, site_data = self._read()
         site = parse_site(self.site or SITE, site_data) if site_data is not None else Site()
         roster = parse_roster(self.roster, roster_data, site, reserved) if self.roster else Roster({})
-        return Inputs(roster, site, _digest(roster_data, site_data))
+        return Inputs(roster, site, _digest(roster_data, site_data), roster_data, site_data)
+
+    def sources(self, inputs: Inputs) -> Sources:
+        """Return on which line of the files each value of `inputs`, which were loaded from them, stands."""
+        return Sources.read((self.roster or "", inputs.roster_data), (self.site or SITE, inputs.site_data))
 
     def site_if_good(self) -> Site | None:
         """Return the policy alone, None where it is refused; for what is still to be told when the roster is."""

@@ -7,7 +7,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from reconciler.cli import people, reading, run, status
+from reconciler.cli import explaining, people, reading, run, status
 from reconciler.cli.common import LOCK_SECONDS
 from reconciler.cli.exits import Exit
 from reconciler.core.records import Step
@@ -85,6 +85,10 @@ def _add_reading(commands: _Commands, files: _Parser) -> None:
     leave.add_argument("--plan", action="store_true", help="print the steps for each as JSON")
     leave.add_argument("--destructive", action="store_true", help="with --plan: include deleting the account")
     leave.set_defaults(command=reading.deprovision)
+
+    why = commands.add_parser("explain", parents=[files, _person()], help="say why all of a person is as it is")
+    why.add_argument("--json", action="store_true", help="print it as JSON")
+    why.set_defaults(command=explaining.explain_person)
 
 
 def _add_people(commands: _Commands, files: _Parser) -> None:

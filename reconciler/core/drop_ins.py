@@ -43,6 +43,11 @@ def services_of(instances: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{unit.rpartition('.')[0]}.service" for unit in instances))
 
 
+def shown(text: str | None) -> str:
+    """Say what a drop-in sets, as in `memory_max 8G, tasks_max 500`; "none" for none."""
+    return ", ".join(f"{_WORDS.get(key, key)} {value}" for key, value in _settings(text).items()) or "none"
+
+
 def described(before: str | None, after: str | None) -> str:
     """Say what changes from one text of a drop-in to another, as in `memory_max 4G → 8G`."""
     old, new = _settings(before), _settings(after)

@@ -80,17 +80,19 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
 def _by_user(plan: Plan) -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yield each person with their marked lines, the machine itself last."""
     marked = [(action.user or "", action.sign.value, action.describe()) for action in plan.actions]
-    marked += [(found.user or "", _mark(found), _told(found)) for found in plan.findings]
+    marked += [(found.user or "", finding_mark(found), finding_words(found)) for found in plan.findings]
     people = sorted(marked, key=lambda line: (not line[0], line[0]))
     for user, lines in groupby(people, key=lambda line: line[0]):
         yield user, [(sign, text) for _, sign, text in lines]
 
 
-def _mark(found: Finding) -> str:
+def finding_mark(found: Finding) -> str:
+    """Return the sign of a finding's line."""
     return Sign.CONFLICT.value if found.kind.is_problem else _WARNING_MARK
 
 
-def _told(found: Finding) -> str:
+def finding_words(found: Finding) -> str:
+    """Return the words of a finding's line."""
     return f"pending: {found.text}" if found.kind is FindingKind.PENDING else found.text
 
 

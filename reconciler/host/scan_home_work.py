@@ -117,25 +117,23 @@ def _is_mask(path: Path) -> bool:
 
 def _is_out_of_reach(path: Path, home: Path, mounted: Iterable[Path]) -> bool:
     """Say whether a path lies on another file system, or beyond a link of the person's: a look there may never end."""
-    place, top = str(path), f"{home}/"
-    if place == str(home):
-        return False
-    if not place.startswith(top) or ".." in path.parts:
+    place, top = str(path), str(home)
+    if not _is_below(place, top) or ".." in path.parts or any(_is_below(place, str(mount)) for mount in mounted):
         return True
-    if any(place == str(mount) or place.startswith(f"{mount}/") for mount in mounted):
-        return True
-    folder = str(home)
-    for part in place.removeprefix(top).split("/")[:-1]:
-        folder = f"{folder}/{part}"
+    for part in place[len(top) + 1 :].split("/")[:-1]:
+        top = f"{top}/{part}"
         try:
-            found = os.lstat(folder)
+            if stat.S_ISLNK(os.lstat(top).st_mode):
+                return True
         except (FileNotFoundError, NotADirectoryError):
             return False  # nothing is there, and nothing beyond it
         except (OSError, ValueError):  # a path that no system has, or that not even root may look at
             return True
-        if stat.S_ISLNK(found.st_mode):
-            return True
     return False
+
+
+def _is_below(place: str, top: str) -> bool:
+    return place == top or place.startswith(f"{top}/")
 
 
 def _mounts_below(homes: Collection[Path]) -> tuple[Path, ...]:

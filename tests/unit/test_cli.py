@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases" / "derive"
 NOBODY = 65534
 COMMANDS = (
-    *("reconcile", "validate", "derive", "deprovision"),
+    *("reconcile", "validate", "derive", "deprovision", "explain"),
     *("adopt", "cut", "uncut", "done", "destroy", "restore", "forget"),
 )
 ROSTER = """\
@@ -116,6 +116,8 @@ def lines(text: str) -> list[str]:
         ["cut", "zz-no-such"],
         ["cut", "root"],
         ["cut", "--dry-run", "zz-no-such"],
+        ["explain"],
+        ["explain", "zz-alice", "zz-bob"],
         ["uncut"],
         ["done", "zz-alice"],
         ["done", "zz-alice", "no_such_step"],
@@ -400,6 +402,58 @@ def test_a_cut_heeds_the_site_file(rosterd: Rosterd, folder: Path) -> None:
     ended = rosterd("cut", "--site", folder / "site.yaml", "zz-no-such", "--dry-run", unprivileged=True)
     assert ended.returncode == 5
     assert "the name must be one of remove_from_t3_group, revoke_cluster_rbac" in ended.stderr
+
+
+# --- explain ---
+
+
+def test_explain_needs_no_root_and_says_what_it_could_not_see(rosterd: Rosterd, roster: Path) -> None:
+    ended = rosterd("explain", "zz-alice", "--roster", roster, unprivileged=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert lines(ended.stdout)[0] == "zz-alice is on the roster (roster.yaml:2) and has no account yet."
+    assert "Could not be seen: shadow lines (/etc/shadow: Permission denied)\n" in ended.stdout
+    assert "Could not be seen: units (the system bus or systemd does not answer" in ended.stdout
+    assert re.search(
+        r"^As far as could be seen, a run would make [0-9]+ changes for zz-alice\b", lines(ended.stdout)[-1]
+    )
+
+
+def test_explain_gives_the_same_to_programs(rosterd: Rosterd, roster: Path) -> None:
+    found = json.loads(rosterd("explain", "zz-alice", "--roster", roster, "--json", unprivileged=True).stdout)
+    assert (found["version"], found["name"], found["state"]) == (1, "zz-alice", "missing")
+    places = {row["name"]: row["why"] for row in found["attributes"] if row["topic"] == "roster"}
+    assert places == {
+        "authentik_user": "roster.yaml:2",
+        "k8s_user": "roster.yaml:2",
+        "tier": "roster.yaml:2",
+        "parked": "default",
+        "code_layout": "default",
+    }
+
+
+def test_explain_offers_a_name_that_is_near(rosterd: Rosterd, roster: Path) -> None:
+    ended = rosterd("explain", "zz-alicia", "--roster", roster, unprivileged=True)
+    assert (ended.returncode, ended.stdout) == (64, "")
+    assert "'zz-alicia' is neither on the roster, nor managed" in ended.stderr
+    assert "; did you mean 'zz-alice'?" in ended.stderr
+
+
+@pytest.mark.parametrize("text", ["users: [\n", ""])
+def test_explain_refuses_a_roster_as_a_run_does(rosterd: Rosterd, roster: Path, text: str) -> None:
+    roster.write_text(text)
+    ended = rosterd("explain", "zz-alice", "--roster", roster, unprivileged=True)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert ended.stderr.startswith(f"{roster}:1:")
+
+
+def test_explain_says_that_a_run_would_stop_at_the_cluster(rosterd: Rosterd, folder: Path, roster: Path) -> None:
+    (folder / "tiers.json").write_text('{"bob": "namespace-owner"}')
+    (folder / "site.yaml").write_text(f"k8s_users: {{file: {folder}/tiers.json}}\n")
+    files = ("--roster", roster, "--site", folder / "site.yaml")
+    ended = rosterd("explain", "zz-bob", *files, unprivileged=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "A run would stop before it changes anything: " in ended.stdout
+    assert lines(ended.stdout)[-1].startswith("As far as could be seen, a run would change nothing for zz-bob")
 
 
 # --- what is loaded ---

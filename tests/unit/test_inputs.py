@@ -50,6 +50,14 @@ def test_names_of_the_host_are_reserved(files: Files) -> None:
         files.load({"x"})
 
 
+def test_the_lines_told_are_those_of_what_was_loaded(files: Files) -> None:
+    loaded = files.load(())
+    Path(files.roster or "").write_text("\n\nusers: {}\n")
+    Path(files.site or "").unlink()
+    sources = files.sources(loaded)
+    assert (sources.roster, sources.site) == ({("users",): 1}, {("settle",): 1})
+
+
 def test_the_digest_tells_any_edit_of_either_file(files: Files) -> None:
     seen = {files.load(()).digest}
     assert files.digest() in seen
