@@ -55,6 +55,12 @@ def sticky_ports(observed: Observed) -> dict[Holder, int]:
     return found
 
 
+def taken_ports(observed: Observed) -> set[int]:
+    """Return every port that nobody may be given: kept by an env file or for somebody deleted, or listened on."""
+    listening = {listener.port for listener in observed.listeners}
+    return set(sticky_ports(observed).values()) | listening | observed.on_record.reserved_ports
+
+
 def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -> PortPlan:
     """Keep the sticky ports, give out new ones, and find the conflicts."""
     plan = PortPlan()
@@ -64,8 +70,7 @@ def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -
             plan.blocked |= {(user.name, service.name) for service in user.services.values() if service.port}
         return plan
     sticky = sticky_ports(observed)
-    taken = set(sticky.values()) | {listener.port for listener in observed.listeners}
-    taken |= observed.on_record.reserved_ports
+    taken = taken_ports(observed)
     for name, service in desired.services.items():
         if service.port is not None:
             _plan_service(name, service.port, people, observed, sticky, taken, plan)
@@ -176,13 +181,13 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             if port is None or holder in plan.blocked:
                 continue
             listeners = by_port.get(port, [])
-            strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
+            strangers = [found for found in listeners if not is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
                 # The person's own program answers there: in place of the unit, or beside it on another address.
                 own = len(strangers) < len(listeners) or all(
                     observed.user_of(found.uid) == user.name for found in strangers
                 )
-                told = _words(strangers[0], observed)
+                told = holder_words(strangers[0], observed)
                 plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
             elif listeners:
                 plan.listening.add(holder)
@@ -191,7 +196,8 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
                 plan.elsewhere.add(holder)
 
 
-def _is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+def is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+    """Say whether what listens on a service's port may do so: the service, or what makes way for it."""
     if listener.unit in service.instances or _makes_way(listener, user, service, observed):
         return True
     if listener.uid == 0 and any(unit.endswith(".socket") for unit in service.instances):
@@ -207,7 +213,8 @@ def _makes_way(listener: Listener, user: str, service: DesiredService, observed:
     return own and listener.user_unit in observed.legacy_units_of(user, service.name)
 
 
-def _words(listener: Listener, observed: Observed) -> str:
+def holder_words(listener: Listener, observed: Observed) -> str:
+    """Return who listens, for a message."""
     pid = f"pid {listener.pid}, " if listener.pid is not None else ""
     unit = "".join(f", unit {name}" for name in (listener.unit, listener.user_unit) if name)
     return f"another process ({pid}user {observed.user_of(listener.uid)}{unit})"
