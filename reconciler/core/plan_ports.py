@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.actions import WritePort
@@ -12,8 +12,7 @@ from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import EnvFile, Listener, Observed
 from reconciler.core.ports import allocate, port_number
 from reconciler.core.site import PortRule
-
-_NAMED = 3
+from reconciler.core.text import listed
 
 Holder = tuple[str, str]
 """A user and the service whose port is meant."""
@@ -134,7 +133,7 @@ def _why_no_port(rule: PortRule, user: str, file: EnvFile | None, own: set[int])
     if file is not None and file.open_ended:
         return f"{path} ends in an open quote, or holds a continued comment; no line can be added safely"
     if len(own) > 1:
-        return f"{path} has no {rule.variable}, and the service listens on {_listed(own)}; write the right one there"
+        return f"{path} has no {rule.variable}, and the service listens on {listed(own)}; write the right one there"
     return None
 
 
@@ -150,7 +149,7 @@ def _find_shared_ports(desired: Desired, observed: Observed, sticky: Mapping[Hol
         owner = next((holder for holder in sorted(holders) if _listens(holder, port, desired, listening)), None)
         for holder in sorted(holders - {owner} if owner else holders):
             if holder in plan.ports:
-                others = _listed(f"{user} ({service})" for user, service in holders - {holder})
+                others = listed(f"{user} ({service})" for user, service in holders - {holder})
                 plan.block(holder, f"port {port} is also the port of {others}; change one of the env files")
 
 
@@ -158,13 +157,6 @@ def _listens(holder: Holder, port: int, desired: Desired, listening: set[tuple[i
     user, service = holder
     known = desired.services.get(service)
     return known is not None and any((port, unit) in listening for unit in known.instances(user))
-
-
-def _listed(things: Iterable[object]) -> str:
-    """Return a few of many in words."""
-    words = sorted(map(str, things))
-    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
-    return ", ".join(words[:_NAMED]) + more
 
 
 def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPlan) -> None:

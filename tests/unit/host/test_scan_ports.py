@@ -176,7 +176,6 @@ def test_a_message_of_the_kernel_is_taken_apart() -> None:
     message = struct.pack("=BBBB", V4, 10, 0, 0) + identity + struct.pack("=5I", 0, 0, 128, 1000, 77)
     odd_length = struct.pack("=HH", 5, 8) + b"\x01" + bytes(3)
     cgroup = struct.pack("=HHQ", 12, 21, 0x1_0000_0001)
-    assert scan_ports._socket(message + odd_length + cgroup) == scan_ports.Socket(
-        3773, 1000, 77, 0x1_0000_0001, loopback=False
-    )  # noqa: SLF001 (no kernel sends this)
+    found = scan_ports._socket(message + odd_length + cgroup)  # noqa: SLF001 (no kernel sends this)
+    assert found == scan_ports.Socket(3773, 1000, 77, 0x1_0000_0001, loopback=False)
     assert scan_ports._socket(message).cgroup is None  # noqa: SLF001 (as above)
