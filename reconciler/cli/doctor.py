@@ -33,8 +33,6 @@ def doctor(options: argparse.Namespace) -> Exit:
     accepted = frozenset(options.accept)
     hazards = find_hazards(desired, observed, seen, accepted)
     unseen = (*observed.unseen, *seen.unseen)
-    if observed.units.states is None:
-        unseen += (f"services ({observed.units.why})",)
     if options.json:
         print_json(hazards_json(hazards, accepted, unseen))
     else:

@@ -53,7 +53,7 @@ def find_hazards(
     return tuple(sorted(found, key=lambda one: (places[one.kind], one.users, one.evidence)))
 
 
-def hazards_text(hazards: Sequence[Hazard], accepted: Accepted, unseen: Iterable[str]) -> str:
+def hazards_text(hazards: Sequence[Hazard], accepted: Accepted, unseen: Sequence[str]) -> str:
     """Return the hazards for a terminal: a block a kind, the worst first, then the counts."""
     lines: list[str] = []
     for kind, block in groupby(hazards, key=lambda one: one.kind):
@@ -63,20 +63,17 @@ def hazards_text(hazards: Sequence[Hazard], accepted: Accepted, unseen: Iterable
             lines.append(f"    > {escaped(remedy)}")
         lines.append("")
     lines += [f"Could not be seen, so nothing is known of its hazards: {escaped(what)}" for what in unseen]
-    lines.append(_summary(hazards, accepted))
+    lines.append(_summary(hazards, accepted, complete=not unseen))
     return "\n".join(lines) + "\n"
 
 
-def _summary(hazards: Sequence[Hazard], accepted: Accepted) -> str:
+def _summary(hazards: Sequence[Hazard], accepted: Accepted, *, complete: bool) -> str:
     """Return the last line: how many of what."""
     kinds = Counter(one.kind for one in hazards)
     told = ", ".join(f"{number} {kind.value}" for kind, number in kinds.items())
     left_out = ", ".join(accepted_words(accepted))
-    return (
-        (f"{counted(len(hazards), 'hazard')}: {told}" if hazards else "No hazards")
-        + (f"; accepted: {left_out}" if left_out else "")
-        + "."
-    )
+    found = f"{counted(len(hazards), 'hazard')}: {told}" if hazards else "No hazards" + ("" if complete else " seen")
+    return found + (f"; accepted: {left_out}" if left_out else "") + "."
 
 
 def accepted_words(accepted: Accepted) -> list[str]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -375,6 +375,7 @@ class _Jobs:
             self._queued[unit] = path
 
 
+@cache
 def unit_path(unit: str) -> str:
     """Return the object path of a unit (sd_bus_path_encode(3))."""
     label = "".join(

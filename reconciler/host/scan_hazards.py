@@ -65,8 +65,8 @@ class HazardScanner:
         self._unseen = []
         uids = {name: observed.accounts[name].uid for name in people_of(desired, observed)}
         running = _running(observed)
-        services, caps, now = self._manager(running, uids)
-        homes = [Path(observed.accounts[name].home) for name in uids]
+        services, caps, now = self._manager(running, uids, observed.units.why)
+        homes = {observed.accounts[name].home for name in uids}
         return Sightings(
             services=services,
             slice_caps=caps,
@@ -89,16 +89,22 @@ class HazardScanner:
     # --- what runs ---
 
     def _manager(
-        self, running: Sequence[str], uids: Mapping[str, int]
+        self, running: Sequence[str], uids: Mapping[str, int], why_not: str
     ) -> tuple[dict[str, ServiceLook], dict[str, int | None], dict[str, int]]:
-        """Ask the manager for services, caps of slices and restarts, all of it in flight at once."""
+        """Ask the manager for services, caps of slices and restarts, all of it in flight at once.
+
+        `why_not` says why it did not answer a moment ago, "" if it did.
+        """
         names = ("PrivateTmp", "MemoryMax", "ControlGroup", "NRestarts")
         asked = [Property(unit, "Service", name) for unit in running for name in names]
         slices = [Property(f"user-{uid}.slice", "Slice", "MemoryMax") for uid in uids.values()]
+        answers: list[Any] = []
         try:
-            answers = self.systemd.properties([*asked, *slices])
+            answers = [] if why_not else self.systemd.properties([*asked, *slices])
         except StepFailed as error:
-            self._unseen.append(f"running services and slices ({error})")
+            why_not = str(error)
+        if why_not:
+            self._unseen.append(f"running services and slices ({why_not})")
             return {}, {}, {}
         rows: list[Sequence[Any]] = [answers[at : at + len(names)] for at in range(0, len(asked), len(names))]
         seen = {unit: row for unit, row in zip(running, rows, strict=True) if None not in row}
@@ -112,16 +118,16 @@ class HazardScanner:
 
     # --- files of root's ---
 
-    def _secrets(self, desired: Desired, homes: Collection[Path]) -> Iterator[FileLook]:
+    def _secrets(self, desired: Desired, homes: Collection[str]) -> Iterator[FileLook]:
         """Look at the files that are to be root's alone, wherever the site has them; at none in a home."""
         for path in sorted(self._secret_paths(desired)):
-            if any(path.is_relative_to(self.root / home.relative_to("/")) for home in homes if home.is_absolute()):
+            shown = self._shown(path)
+            if any(str(folder) in homes for folder in shown.parents):
                 continue
             with suppress(OSError):  # it has gone, or is in a folder that is closed
                 found = path.lstat()
                 if stat.S_ISREG(found.st_mode):
-                    shown = f"/{path.relative_to(self.root)}"
-                    yield FileLook(shown, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
+                    yield FileLook(str(shown), found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
     def _secret_paths(self, desired: Desired) -> Iterator[Path]:
         public = {kind.path for kind in OutputKind}
@@ -164,7 +170,11 @@ class HazardScanner:
                     if instance_of(unit):
                         path = self.root / _LINKS / folder / unit
                         known = unit in templates or template_of(unit) in templates or path.exists()
-                        yield UnitLink(f"/{path.relative_to(self.root)}", unit, known)
+                        yield UnitLink(str(self._shown(path)), unit, known)
+
+    def _shown(self, path: Path) -> Path:
+        """Return a path as it is on the machine that is looked at."""
+        return Path("/") / path.relative_to(self.root)
 
     def _names(self, folder: str, most: int | None = None) -> list[str]:
         """Return the names in a folder, sorted; none where there is none, and what may not be listed is noted."""
