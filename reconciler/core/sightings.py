@@ -84,5 +84,11 @@ def words_for(people: Mapping[str, int]) -> dict[str, str]:
 def named_after(entry: str, words: Mapping[str, str]) -> frozenset[str]:
     """Return whose name or uid stands in a file's name as a word of its own, as bob's does in agent-bob.sock."""
     found = [match.span() for match in _WORD.finditer(entry)]
-    spans = ((start, end) for start, _ in found for _, end in found if start < end <= start + _LONGEST_NAME)
-    return frozenset(words[word] for start, end in spans if (word := entry[start:end]) in words)
+    whose = set()
+    for place, (start, _) in enumerate(found):
+        for _, end in found[place : place + _LONGEST_NAME]:
+            if end > start + _LONGEST_NAME:
+                break
+            if (word := entry[start:end]) in words:
+                whose.add(words[word])
+    return frozenset(whose)

@@ -104,7 +104,8 @@ def test_a_service_that_waits_for_its_restart_is_told(tmp_path: Path) -> None:
 def test_the_second_look_counts_again(tmp_path: Path) -> None:
     systemd = Answering({(RUNNING, "NRestarts"): 5})
     systemd.now = {RUNNING: UnitState("activating", "auto-restart")}
-    assert HazardScanner(systemd, tmp_path).look_again([RUNNING]) == ({RUNNING: 5}, {RUNNING})
+    now, restarting = HazardScanner(systemd, tmp_path).look_again([RUNNING])
+    assert (now, restarting) == ({RUNNING: 5}, frozenset({RUNNING}))
 
 
 def test_a_unit_that_has_gone_meanwhile_is_left_out(tmp_path: Path) -> None:
@@ -152,7 +153,9 @@ def test_everything_beside_the_maps_is_a_secret_in_the_folder_of_the_env_files(t
 def test_elsewhere_secrets_are_told_by_their_names(tmp_path: Path) -> None:
     for path in ("rosterd/playwright-token", "rosterd/roster.yaml", "ttyd-user-map", "ttyd-credential", "my-token"):
         put(tmp_path, f"etc/{path}", 0o640)
-    assert modes(look(tmp_path)) == {"/etc/rosterd/playwright-token": 0o640, "/etc/ttyd-credential": 0o640}
+    seen = look(tmp_path)
+    assert modes(seen) == {"/etc/rosterd/playwright-token": 0o640, "/etc/ttyd-credential": 0o640}
+    assert len(seen.secrets) == 2, "the token is named by the site too"
 
 
 def test_the_sites_own_places_are_looked_at(tmp_path: Path) -> None:
