@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 _WORD = re.compile(r"[A-Za-z0-9]+")
 _LONGEST_NAME = 32  # useradd(8)
+# Everybody can fill /tmp with long names; no program has more words than this in one.
+_MOST_WORDS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,10 @@ def words_for(people: Mapping[str, int]) -> dict[str, str]:
 
 def named_after(entry: str, words: Mapping[str, str]) -> frozenset[str]:
     """Return whose name or uid stands in a file's name as a word of its own, as bob's does in agent-bob.sock."""
-    found = [match.span() for match in _WORD.finditer(entry)]
+    found = [match.span() for match in islice(_WORD.finditer(entry), _MOST_WORDS)]
     whose = set()
     for place, (start, _) in enumerate(found):
-        for _, end in found[place : place + _LONGEST_NAME]:
+        for _, end in found[place:]:
             if end > start + _LONGEST_NAME:
                 break
             if (word := entry[start:end]) in words:
