@@ -14,7 +14,7 @@ from reconciler.core.plan_accounts import managed_accounts
 from reconciler.core.plan_ports import Holder, sticky_ports, taken_ports
 from reconciler.core.ports import allocate
 from reconciler.core.sightings import ServiceLook, Sightings
-from reconciler.core.site import template_of
+from reconciler.core.site import instance_of, template_of
 from reconciler.core.text import counted
 
 
@@ -133,11 +133,6 @@ class Case:
         rule = self.desired.services[service].port
         free = allocate(rule, [""], taken_ports(self.observed))[""] if rule else None
         return f"{rule.variable}={free or '(one that is free)'}" if rule else ""
-
-
-def instance_of(unit: str) -> str:
-    """Return whose an instance is: alice of t3-serve@alice.service, "" of what is no instance."""
-    return unit.partition("@")[2].rpartition(".")[0]
 
 
 def people_of(desired: Desired, observed: Observed) -> frozenset[str]:

@@ -9,10 +9,10 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from reconciler.core.hazard_case import Case, Hazard, HazardKind, have, instance_of
+from reconciler.core.hazard_case import Case, Hazard, HazardKind, have
 from reconciler.core.observed import HomeKind, Observed
 from reconciler.core.sightings import SharedPlace, named_after, words_for
-from reconciler.core.site import template_of
+from reconciler.core.site import instance_of, template_of
 from reconciler.core.text import counted, listed, shell_word
 
 _OTHERS = 0o007

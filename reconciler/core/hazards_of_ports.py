@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from reconciler.core.hazard_case import Case, Hazard, HazardKind, instance_of
+from reconciler.core.hazard_case import Case, Hazard, HazardKind
 from reconciler.core.observed import Listener
 from reconciler.core.plan_ports import Holder, holder_words, is_own
-from reconciler.core.site import template_of
+from reconciler.core.site import instance_of, template_of
 from reconciler.core.text import counted, listed, shell_word
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from reconciler.core.hazard_case import Case, Hazard, HazardKind, have, instance_of
+from reconciler.core.drop_ins import slice_of
+from reconciler.core.hazard_case import Case, Hazard, HazardKind, have
 from reconciler.core.sightings import ServiceLook
+from reconciler.core.site import instance_of
 from reconciler.core.text import counted, listed, shell_word
+
+_OFTEN = 3
 
 
 def crash_loops(case: Case) -> Iterator[Hazard]:
     """Find services that systemd starts again and again."""
     for unit, now in sorted(case.seen.now.items()):
-        if (name := instance_of(unit)) not in case.people:
-            continue
-        risen = now - case.seen.before.get(unit, now)
-        waiting = unit in case.seen.restarting
-        if risen > 0 or (waiting and now > 0):
-            times = f"{counted(risen, 'time')} between two looks, {now} in all" if risen > 0 else counted(now, "time")
+        if (name := instance_of(unit)) in case.people and (times := _restarts(unit, now, case)):
+            waiting = unit in case.seen.restarting
             yield Hazard(
                 HazardKind.CRASH_LOOP,
                 (name,),
@@ -27,11 +27,23 @@ def crash_loops(case: Case) -> Iterator[Hazard]:
             )
 
 
+def _restarts(unit: str, now: int, case: Case) -> str:
+    """Say how often a service was restarted, "" where that is not often; once since the last run can be an accident."""
+    risen = now - case.seen.before.get(unit, now)
+    last = case.observed.last_run
+    since = now - last.restarts.get(unit, 0) if last else 0
+    if risen > 0:
+        return f"{counted(risen, 'time')} between two looks, {now} in all"
+    if since >= _OFTEN:
+        return f"{counted(since, 'time')} since the last run, {now} in all"
+    return counted(now, "time") if unit in case.seen.restarting and now > 0 else ""
+
+
 def no_memory_caps(case: Case) -> Iterator[Hazard]:
     """Find sessions and services that nothing keeps from taking all of the memory."""
     uncapped = sorted(name for name, cap in case.seen.slice_caps.items() if cap is None and name in case.people)
     if uncapped:
-        slices = listed(f"user-{case.uids[name]}.slice ({name})" for name in uncapped)
+        slices = listed(f"{slice_of(case.uids[name])} ({name})" for name in uncapped)
         yield Hazard(
             HazardKind.NO_MEMORY_CAP,
             tuple(uncapped),
@@ -50,7 +62,7 @@ def no_memory_caps(case: Case) -> Iterator[Hazard]:
 
 
 def _is_capped(name: str, look: ServiceLook, case: Case) -> bool:
-    in_own_slice = f"user-{case.uids[name]}.slice" in look.cgroup.split("/")
+    in_own_slice = slice_of(case.uids[name]) in look.cgroup.split("/")
     return look.memory_max is not None or (in_own_slice and case.seen.slice_caps.get(name) is not None)
 
 

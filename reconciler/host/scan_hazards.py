@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.core.desired import Desired
-from reconciler.core.hazard_case import instance_of, people_of
+from reconciler.core.drop_ins import slice_of
+from reconciler.core.hazard_case import people_of
 from reconciler.core.home_steps import FileStep
 from reconciler.core.observed import Observed
 from reconciler.core.sightings import FileLook, ServiceLook, SharedPlace, Sightings, UnitLink, named_after, words_for
-from reconciler.core.site import OutputKind, template_of
+from reconciler.core.site import OutputKind, instance_of, template_of
 from reconciler.errors import StepFailed
 from reconciler.host.bus import Property, Systemd
 from reconciler.host.files import closing_descriptor
@@ -98,7 +99,7 @@ class HazardScanner:
         """
         names = ("PrivateTmp", "MemoryMax", "ControlGroup", "NRestarts")
         asked = [Property(unit, "Service", name) for unit in running for name in names]
-        slices = [Property(f"user-{uid}.slice", "Slice", "MemoryMax") for uid in uids.values()]
+        slices = [Property(slice_of(uid), "Slice", "MemoryMax") for uid in uids.values()]
         answers: list[Any] = []
         try:
             answers = [] if why_not else self.systemd.properties([*asked, *slices])

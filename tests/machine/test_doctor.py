@@ -12,6 +12,8 @@ import pytest
 
 from tests.machine.machine import Machine, Result
 from tests.machine.workstation import (
+    QUICK,
+    SITE,
     answer_at,
     eventually,
     everything,
@@ -253,16 +255,21 @@ def test_slices_and_services_without_a_cap(machine: Machine) -> None:
         "t3-serve@.service: 2 instances have no MemoryMax, nor one of the person's slice: alice, bob",
         f"2 slices have no MemoryMax for a person's sessions: user-{uids[0]}.slice (alice), user-{uids[1]}.slice (bob)",
     }
-    machine.write(SLICE_CAP, "[Slice]\nMemoryMax=2G\n")
-    machine.run("systemctl", "daemon-reload")
-    # A cap of the slice is one of the service only where that runs in it.
+    machine.write(SITE, f"{QUICK}tiers:\n  power-user: {{groups: [], limits: {{memory_max: 1G}}}}\n")
+    reconcile(machine)
+    # A cap of the slice is one of the service only once that runs in it.
     assert [one["users"] for one in hazards(machine)] == [["alice", "bob"]]
-    text = f"[Service]\nSlice=user-{uids[0]}.slice\n"
-    with dropped_in(machine, "t3-serve@alice.service", text):
-        settled(machine)
-        assert [one["users"] for one in hazards(machine)] == [["bob"]]
+    machine.run("systemctl", "restart", "t3-serve@alice.service")
+    assert [one["users"] for one in hazards(machine)] == [["bob"]]
+    machine.run("systemctl", "restart", "t3-serve@bob.service")
+    settled(machine)
+    assert hazards(machine, code=0) == []
+    machine.write(SITE, QUICK)
+    machine.write(SLICE_CAP, "[Slice]\nMemoryMax=2G\n")
     machine.write(f"{UNITS}/t3-serve@.service.d/caps.conf", CAPS)
+    reconcile(machine)
     machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "t3-serve@alice.service", "t3-serve@bob.service")
     settled(machine)
 
 

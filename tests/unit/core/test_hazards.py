@@ -9,6 +9,7 @@ import pytest
 from reconciler.core.desired import Desired
 from reconciler.core.hazard_case import Hazard, HazardKind
 from reconciler.core.hazards import Accepted, find_hazards, hazards_json, hazards_text
+from reconciler.core.last_run import LastRun
 from reconciler.core.observed import Group, Home, HomeKind, Listener, UnitState
 from reconciler.core.sightings import FileLook, ServiceLook, SharedPlace, Sightings, UnitLink, named_after, words_for
 from reconciler.core.site import PortRule, Service, Site
@@ -260,6 +261,14 @@ def test_a_crash_loop(seen: Sightings, words: str) -> None:
     assert (one.kind, one.users) == (HazardKind.CRASH_LOOP, ("alice",))
     assert words in one.evidence
     assert f"journalctl -n 50 -u {T3_OF_ALICE}" in one.remedy
+
+
+@pytest.mark.parametrize(("before", "told"), [(4, True), (5, False), (9, False)])
+def test_a_service_that_was_restarted_often_since_the_last_run(before: int, *, told: bool) -> None:
+    last = LastRun("id", 0, 0, 1.0, restarts={T3_OF_ALICE: before})
+    hazards = found(box().having(last_run=last), looked_twice(7, 7))
+    words = [f"{T3_OF_ALICE} restarted 3 times since the last run, 7 in all, now up again"]
+    assert [one.evidence for one in hazards] == (words if told else [])
 
 
 @pytest.mark.parametrize(
