@@ -394,7 +394,10 @@ def with_two() -> Machine:
 
 
 def test_the_worst_comes_first() -> None:
-    assert [one.kind for one in found(with_two())] == [HazardKind.WRONG_PORT, HazardKind.READABLE_HOME]
+    machine = box().having(homes={"alice": Home(HomeKind.FOLDER, ALICE, 0o755)}).env_file("t3", "bob", "3790")
+    worst, other = found(machine)
+    assert (worst.kind, worst.users) == (HazardKind.WRONG_PORT, ("bob",))
+    assert (other.kind, other.users) == (HazardKind.READABLE_HOME, ("alice",))
 
 
 def test_a_kind_that_is_accepted_is_left_out() -> None:
