@@ -99,7 +99,8 @@ class Listener:
     """A listening TCP socket.
 
     `unit` is the unit of the system's manager that it belongs to, `user_unit` the one of a person's own
-    manager; these and `pid` are None if there is none, or if it is unknown.
+    manager; these and `pid` are None if there is none, or if it is unknown. `loopback`: it is bound to an address
+    that only this machine reaches.
     """
 
     port: int
@@ -107,6 +108,7 @@ class Listener:
     unit: str | None = None
     pid: int | None = None
     user_unit: str | None = None
+    loopback: bool = True
 
 
 @dataclass(frozen=True, slots=True)

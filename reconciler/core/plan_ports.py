@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.actions import WritePort
@@ -12,8 +12,7 @@ from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import EnvFile, Listener, Observed
 from reconciler.core.ports import allocate, port_number
 from reconciler.core.site import PortRule
-
-_NAMED = 3
+from reconciler.core.text import listed
 
 Holder = tuple[str, str]
 """A user and the service whose port is meant."""
@@ -55,6 +54,12 @@ def sticky_ports(observed: Observed) -> dict[Holder, int]:
     return found
 
 
+def taken_ports(observed: Observed) -> set[int]:
+    """Return every port that nobody may be given: kept by an env file or for somebody deleted, or listened on."""
+    listening = {listener.port for listener in observed.listeners}
+    return set(sticky_ports(observed).values()) | listening | observed.on_record.reserved_ports
+
+
 def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -> PortPlan:
     """Keep the sticky ports, give out new ones, and find the conflicts."""
     plan = PortPlan()
@@ -64,8 +69,7 @@ def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -
             plan.blocked |= {(user.name, service.name) for service in user.services.values() if service.port}
         return plan
     sticky = sticky_ports(observed)
-    taken = set(sticky.values()) | {listener.port for listener in observed.listeners}
-    taken |= observed.on_record.reserved_ports
+    taken = taken_ports(observed)
     for name, service in desired.services.items():
         if service.port is not None:
             _plan_service(name, service.port, people, observed, sticky, taken, plan)
@@ -129,7 +133,7 @@ def _why_no_port(rule: PortRule, user: str, file: EnvFile | None, own: set[int])
     if file is not None and file.open_ended:
         return f"{path} ends in an open quote, or holds a continued comment; no line can be added safely"
     if len(own) > 1:
-        return f"{path} has no {rule.variable}, and the service listens on {_listed(own)}; write the right one there"
+        return f"{path} has no {rule.variable}, and the service listens on {listed(own)}; write the right one there"
     return None
 
 
@@ -145,7 +149,7 @@ def _find_shared_ports(desired: Desired, observed: Observed, sticky: Mapping[Hol
         owner = next((holder for holder in sorted(holders) if _listens(holder, port, desired, listening)), None)
         for holder in sorted(holders - {owner} if owner else holders):
             if holder in plan.ports:
-                others = _listed(f"{user} ({service})" for user, service in holders - {holder})
+                others = listed(f"{user} ({service})" for user, service in holders - {holder})
                 plan.block(holder, f"port {port} is also the port of {others}; change one of the env files")
 
 
@@ -153,13 +157,6 @@ def _listens(holder: Holder, port: int, desired: Desired, listening: set[tuple[i
     user, service = holder
     known = desired.services.get(service)
     return known is not None and any((port, unit) in listening for unit in known.instances(user))
-
-
-def _listed(things: Iterable[object]) -> str:
-    """Return a few of many in words."""
-    words = sorted(map(str, things))
-    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
-    return ", ".join(words[:_NAMED]) + more
 
 
 def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPlan) -> None:
@@ -176,13 +173,13 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
             if port is None or holder in plan.blocked:
                 continue
             listeners = by_port.get(port, [])
-            strangers = [found for found in listeners if not _is_own(found, user.name, service, observed)]
+            strangers = [found for found in listeners if not is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
                 # The person's own program answers there: in place of the unit, or beside it on another address.
                 own = len(strangers) < len(listeners) or all(
                     observed.user_of(found.uid) == user.name for found in strangers
                 )
-                told = _words(strangers[0], observed)
+                told = holder_words(strangers[0], observed)
                 plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
             elif listeners:
                 plan.listening.add(holder)
@@ -191,7 +188,8 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
                 plan.elsewhere.add(holder)
 
 
-def _is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+def is_own(listener: Listener, user: str, service: DesiredService, observed: Observed) -> bool:
+    """Say whether what listens on a service's port may do so: the service, or what makes way for it."""
     if listener.unit in service.instances or _makes_way(listener, user, service, observed):
         return True
     if listener.uid == 0 and any(unit.endswith(".socket") for unit in service.instances):
@@ -207,7 +205,8 @@ def _makes_way(listener: Listener, user: str, service: DesiredService, observed:
     return own and listener.user_unit in observed.legacy_units_of(user, service.name)
 
 
-def _words(listener: Listener, observed: Observed) -> str:
+def holder_words(listener: Listener, observed: Observed) -> str:
+    """Return who listens, for a message."""
     pid = f"pid {listener.pid}, " if listener.pid is not None else ""
     unit = "".join(f", unit {name}" for name in (listener.unit, listener.user_unit) if name)
     return f"another process ({pid}user {observed.user_of(listener.uid)}{unit})"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from shlex import quote
 
 # Control characters of ASCII and Latin-1, line and paragraph separators, what turns the direction of writing round, and
 # what was no valid UTF-8 on disk.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG = 60
+_NAMED = 3
 
 
 def escaped(text: str) -> str:
@@ -24,3 +27,17 @@ def printable(text: str) -> str:
     """Return the same, at most 60 characters of it."""
     plain = escaped(text)
     return plain if len(plain) <= _LONG else plain[: _LONG - 3] + "..."
+
+
+def listed(things: Iterable[object]) -> str:
+    """Return a few of many in words."""
+    words = sorted(map(str, things))
+    more = f" and {len(words) - _NAMED} more" if len(words) > _NAMED else ""
+    return ", ".join(words[:_NAMED]) + more
+
+
+def shell_word(text: str) -> str:
+    """Return text as one word of a shell command that can be shown, and pasted into bash or zsh."""
+    if escaped(text) == text:
+        return quote(text)
+    return "$'" + "".join(f"\\x{byte:02x}" for byte in text.encode("utf-8", "surrogateescape")) + "'"

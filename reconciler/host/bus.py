@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from itertools import islice
+from typing import Any, NamedTuple
 
 from gi.repository import Gio, GLib
 from pydbus.bus import Bus
@@ -42,6 +43,7 @@ _IN_FLIGHT = 100
 # For each job that is under way systemd has the bus watch who asked for it. dbus-daemon lets a connection have 512 such
 # rules (max_match_rules_per_connection); with more, systemd 252 is cut off from the bus, and nobody hears of any job.
 _UNDER_WAY = 256
+_ASCII_END = 128
 
 
 class Job(StrEnum):
@@ -49,6 +51,14 @@ class Job(StrEnum):
 
     START = "StartUnit"
     STOP = "StopUnit"
+
+
+class Property(NamedTuple):
+    """A property of a unit. `interface` is the last part of its name: Unit, Service, Slice."""
+
+    unit: str
+    interface: str
+    name: str
 
 
 class BusUnavailable(StepFailed):
@@ -120,28 +130,40 @@ class Systemd:
 
         `services` has their object paths; one that has gone meanwhile is left out. Raises `BusUnavailable`.
         """
-        self._connect()
-        found: dict[str, int] = {}
-        under_way: set[str] = set()
+        counts = self.properties([Property(name, "Service", "NRestarts") for name in services])
+        return {name: count for name, count in zip(services, counts, strict=True) if count is not None}
 
-        def reply(connection: Any, result: Any, name: str) -> None:  # noqa: ANN401 (GObjects have no static types)
-            under_way.discard(name)
+    def properties(self, asked: Sequence[Property]) -> list[Any]:
+        """Return one property each, None where there is none; all in flight at once. Raises `BusUnavailable`.
+
+        A unit that is not loaded, systemd loads for the answer and drops again, as for `systemctl show`.
+        """
+        self._connect()
+        answers: list[Any] = [None] * len(asked)
+        unsent = iter(enumerate(asked))
+        awaited: set[int] = set()
+        while self._dead is None:
+            for number, one in islice(unsent, _IN_FLIGHT - len(awaited)):
+                awaited.add(number)
+                self._ask(one, partial(_note, answers, awaited, number))
+            if not awaited:
+                return answers
+            self._iterate(0.5)
+        raise BusUnavailable(self._dead)
+
+    def _ask(self, one: Property, answered: Callable[[Any], None]) -> None:
+        """Send for one property without waiting; `answered` gets it, or None."""
+
+        def reply(connection: Any, result: Any) -> None:  # noqa: ANN401 (GObjects have no static types)
             try:
-                (found[name],) = connection.call_finish(result).unpack()
+                (value,) = connection.call_finish(result).unpack()
             except GLib.Error as error:
                 self._explain(error)
+                value = None
+            answered(value)
 
-        for name, path in services.items():
-            while len(under_way) >= _IN_FLIGHT and self._dead is None:
-                self._iterate(_CALL_SECONDS)
-            under_way.add(name)
-            arguments = GLib.Variant("(ss)", (f"{_NAME}.Service", "NRestarts"))
-            self._send((path, _PROPERTIES, "Get"), arguments, "(v)", partial(reply, name=name))
-        while under_way and self._dead is None:
-            self._iterate(_CALL_SECONDS)
-        if self._dead is not None:
-            raise BusUnavailable(self._dead)
-        return found
+        arguments = GLib.Variant("(ss)", (f"{_NAME}.{one.interface}", one.name))
+        self._send((unit_path(one.unit), _PROPERTIES, "Get"), arguments, "(v)", reply)
 
     def set_linger(self, uid: int, *, on: bool) -> None:
         """Let the services of a user run without a session, or no more (org.freedesktop.login1(5))."""
@@ -354,6 +376,23 @@ class _Jobs:
             self._refused[unit] = error
         else:
             self._queued[unit] = path
+
+
+@cache
+def unit_path(unit: str) -> str:
+    """Return the object path of a unit (sd_bus_path_encode(3))."""
+    label = "".join(
+        chr(byte)
+        if chr(byte).isalnum() and byte < _ASCII_END and (place or not chr(byte).isdigit())
+        else f"_{byte:02x}"
+        for place, byte in enumerate(unit.encode("utf-8", "surrogateescape"))
+    )
+    return f"{_PATH}/unit/{label}"
+
+
+def _note(answers: list[Any], awaited: set[int], number: int, value: Any) -> None:  # noqa: ANN401 (whatever type it has)
+    answers[number] = value
+    awaited.discard(number)
 
 
 @contextmanager

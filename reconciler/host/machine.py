@@ -8,6 +8,7 @@ from pathlib import Path
 from reconciler.host.bus import Systemd
 from reconciler.host.executor import HostExecutor
 from reconciler.host.scan import Scanner
+from reconciler.host.scan_hazards import HazardScanner
 from reconciler.host.state import State
 
 
@@ -23,3 +24,9 @@ def this_machine(watched: Sequence[Path] = ()) -> tuple[Scanner, HostExecutor]:
 def close_look() -> Scanner:
     """Return a scanner that looks at what no plan needs, too."""
     return Scanner(Systemd(), State(), closely=True)
+
+
+def for_doctor() -> tuple[Scanner, HazardScanner]:
+    """Return what looks at this machine, and what looks at it for hazards."""
+    systemd = Systemd()
+    return Scanner(systemd, State()), HazardScanner(systemd)

@@ -1,6 +1,6 @@
 """Reads the listening TCP sockets: one sock_diag(7) dump for each of IPv4 and IPv6.
 
-The kernel tells port, owner and cgroup of each socket at once. The unit is the first part of the
+The kernel tells address, port, owner and cgroup of each socket at once. The unit is the first part of the
 cgroup's path that is not a slice: below it people name folders as they like. A pid is looked for only
 where somebody will ask who it is: for a socket in the range of a service that none of the service's
 instances holds.
@@ -14,6 +14,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from reconciler.core.observed import Listener
@@ -31,6 +32,7 @@ _HEADER = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBBBI48s")
 _MESSAGE = struct.Struct("=4BHH16s16sI2I5I")
 _PORT = struct.Struct(">H")
+_ADDRESS = 8  # where idiag_src begins
 _SECONDS = 10.0
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|scope|socket)")
 _USER_MANAGER = re.compile(r"user@\d+\.service")
@@ -44,6 +46,7 @@ class Socket:
     uid: int
     inode: int
     cgroup: int | None
+    loopback: bool = True
 
 
 def scan_listeners(
@@ -61,13 +64,17 @@ def scan_listeners(
     listeners = set()
     for found in sockets:
         if not concerns(found.port):
-            listeners.add(Listener(found.port, found.uid))
+            listeners.add(Listener(found.port, found.uid, loopback=found.loopback))
             continue
         folder = folders.get(found.cgroup)
         unit, user_unit = units_of(folder.removeprefix(mount)) if folder and mount else (None, None)
         pid = None if unit and is_instance(unit) else _pid_of(found, folder, proc)
-        listeners.add(Listener(found.port, found.uid, unit, pid, user_unit))
-    return tuple(sorted(listeners, key=lambda found: (found.port, found.uid, found.unit or "", found.pid or 0)))
+        listeners.add(Listener(found.port, found.uid, unit, pid, user_unit, found.loopback))
+    return tuple(sorted(listeners, key=_order))
+
+
+def _order(found: Listener) -> tuple[int, int, str, int, bool]:
+    return (found.port, found.uid, found.unit or "", found.pid or 0, found.loopback)
 
 
 def dump_listening(family: int) -> Iterator[Socket]:
@@ -118,7 +125,21 @@ def _errno(message: bytes) -> int:
 
 def _socket(message: bytes) -> Socket:
     fields = _MESSAGE.unpack_from(message)
-    return Socket(port=_PORT.unpack_from(message, 4)[0], uid=fields[-2], inode=fields[-1], cgroup=_cgroup_id(message))
+    return Socket(
+        port=_PORT.unpack_from(message, 4)[0],
+        uid=fields[-2],
+        inode=fields[-1],
+        cgroup=_cgroup_id(message),
+        loopback=_is_loopback(message[0], message[_ADDRESS : _ADDRESS + 16]),
+    )
+
+
+def _is_loopback(family: int, address: bytes) -> bool:
+    """Say whether only this machine reaches a bound address; IPv4 may be written as IPv6, ::ffff:127.0.0.1."""
+    if family == socket.AF_INET:
+        return IPv4Address(address[:4]).is_loopback
+    whole = IPv6Address(address)
+    return (whole.ipv4_mapped or whole).is_loopback
 
 
 def _cgroup_id(message: bytes) -> int | None:

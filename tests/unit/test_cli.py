@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases" / "derive"
 NOBODY = 65534
 COMMANDS = (
-    *("reconcile", "validate", "derive", "deprovision", "explain"),
+    *("reconcile", "validate", "derive", "deprovision", "status", "explain", "doctor"),
     *("adopt", "cut", "uncut", "done", "destroy", "restore", "forget"),
 )
 ROSTER = """\

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.hazard_case import HazardKind
 from reconciler.core.site import parse_site
 
 CHECKOUT = Path(__file__).parents[2]
@@ -27,3 +28,9 @@ def test_a_jupyterlab_is_set_up_by_steps_for_its_own_port() -> None:
     port = site.services["jupyter"].port
     assert port is not None
     assert port.path_for("alice") == "/etc/jupyter/alice.env"
+
+
+def test_every_hazard_is_explained_the_worst_first() -> None:
+    page = (CHECKOUT / "docs" / "doctor.md").read_text(encoding="utf-8")
+    table = page.partition("## The hazards")[2].partition("What counts")[0]
+    assert re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE) == [kind.value for kind in HazardKind]

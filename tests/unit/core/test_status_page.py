@@ -361,6 +361,6 @@ def test_a_thousand_people_take_a_fraction_of_a_second_and_ten_times_the_people_
 
 
 def _seconds(status: MachineStatus) -> float:
-    started = time.perf_counter()
+    started = time.process_time()  # not what others run beside it
     status_page(status, "workstation", NOW)
-    return time.perf_counter() - started
+    return time.process_time() - started

@@ -86,6 +86,31 @@ def test_a_cgroup_belongs_to_the_outermost_unit_for_below_it_people_name_folders
     assert units_of(folder) == units
 
 
+@pytest.mark.parametrize(
+    ("family", "address", "loopback"),
+    [
+        (V4, "127.0.0.1", True),
+        (V4, "127.8.9.1", True),
+        (V4, "0.0.0.0", False),  # noqa: S104 (what is to be found)
+        (V6, "::1", True),
+        (V6, "::", False),
+        (V6, "::ffff:127.0.0.1", True),
+        (V6, "::ffff:0.0.0.0", False),
+    ],
+)
+def test_a_socket_that_only_this_machine_reaches_is_told_from_an_open_one(
+    family: int, address: str, *, loopback: bool
+) -> None:
+    with socket.socket(family) as server:
+        if family == V6:
+            server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        server.bind((address, 0))
+        server.listen()
+        port = port_of(server)
+        found = {entry.loopback for entry in scan_listeners(lambda _: False, none_of_ours) if entry.port == port}
+    assert found == {loopback}
+
+
 # --- a machine made of files: /proc and the cgroup folders ---
 
 
@@ -151,5 +176,6 @@ def test_a_message_of_the_kernel_is_taken_apart() -> None:
     message = struct.pack("=BBBB", V4, 10, 0, 0) + identity + struct.pack("=5I", 0, 0, 128, 1000, 77)
     odd_length = struct.pack("=HH", 5, 8) + b"\x01" + bytes(3)
     cgroup = struct.pack("=HHQ", 12, 21, 0x1_0000_0001)
-    assert scan_ports._socket(message + odd_length + cgroup) == scan_ports.Socket(3773, 1000, 77, 0x1_0000_0001)  # noqa: SLF001 (no kernel sends this)
+    found = scan_ports._socket(message + odd_length + cgroup)  # noqa: SLF001 (no kernel sends this)
+    assert found == scan_ports.Socket(3773, 1000, 77, 0x1_0000_0001, loopback=False)
     assert scan_ports._socket(message).cgroup is None  # noqa: SLF001 (as above)
