@@ -13,8 +13,10 @@ from reconciler.cli.exits import Exit
 from reconciler.core.standing import standing
 from reconciler.core.status import MachineStatus, status_json
 from reconciler.core.status_text import status_text
+from reconciler.errors import FileRefused, StepFailed
 from reconciler.host.files import replace_file
 from reconciler.host.scan_accounts import system_names
+from reconciler.host.sources import refuse_writable_parents
 from reconciler.inputs import Files
 
 # It names everybody and all that runs for them; a group may be given it by the folder that it lies in.
@@ -44,4 +46,9 @@ def _look(files: Files) -> tuple[MachineStatus, int]:
 def _write_page(path: Path, found: MachineStatus, now: int) -> None:
     from reconciler.core.status_page import status_page  # noqa: PLC0415 (a table needs no style sheet)
 
+    if os.geteuid() == 0:
+        try:
+            refuse_writable_parents(str(path))  # in a person's folder a link could lead anywhere
+        except FileRefused as error:
+            raise StepFailed(f"the page is not written: {error}") from error
     replace_file(path, status_page(found, os.uname().nodename, now).encode(), _PAGE_MODE)

@@ -57,7 +57,7 @@ def _opened(path: str, *, trusted: bool, optional: bool) -> Iterator[int | None]
             raise FileRefused(f"{path}: is not a regular file")
         if trusted:
             _refuse_writable(path, found)
-            _refuse_writable_parents(path)
+            refuse_writable_parents(path)
         yield descriptor
 
 
@@ -69,7 +69,8 @@ def _refuse_writable(path: str, found: os.stat_result) -> None:
         raise FileRefused(f"{path}: mode {mode:04o} lets others than root write it; chmod go-w {path}")
 
 
-def _refuse_writable_parents(path: str) -> None:
+def refuse_writable_parents(path: str) -> None:
+    """See that nobody but root can put another file at a path. Raises `FileRefused`."""
     for parent in Path(path).absolute().parents:
         found = parent.lstat()
         if stat.S_ISLNK(found.st_mode):
