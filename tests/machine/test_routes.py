@@ -331,6 +331,8 @@ def test_a_reload_that_a_killed_run_owes_is_made_by_the_next_one(changing: Front
 
 
 def test_a_check_that_hangs_is_ended_and_nobody_else_waits_for_long(changing: Front) -> None:
+    if changing.proxy is CADDY:
+        pytest.skip("the same for both, and it takes its time")
     changing.machine.write(
         SITE, f"{changing.proxy.site}proxies: {{{changing.proxy.output}: {{check: [/usr/bin/sleep, '62']}}}}\n"
     )
