@@ -6,6 +6,7 @@ The SSO and people's servers are stand-ins. Runs are made as a unit, in the sand
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -106,7 +107,15 @@ class Front:
 
     def ask(self, session: str | None, *headers: str, path: str = "/") -> tuple[int, str]:
         """Send a request as a browser of this session does; return the status and the body."""
-        curl = ["curl", "--silent", "--cacert", "/etc/ssl/workstation/cert.pem", "--write-out", "\n%{http_code}"]
+        curl = [
+            "curl",
+            "--silent",
+            "--http1.1",
+            "--cacert",
+            "/etc/ssl/workstation/cert.pem",
+            "--write-out",
+            "\n%{http_code}",
+        ]
         curl += ["--resolve", f"{ADDRESS}:443:127.0.0.1"]
         curl += [] if session is None else ["--cookie", f"session={session}"]
         curl += [part for header in headers for part in ("--header", header)]
@@ -147,11 +156,11 @@ class Front:
 
 
 @pytest.fixture(scope="module", params=[NGINX, CADDY], ids=["nginx", "caddy"])
-def front(request: pytest.FixtureRequest, deb: object) -> Iterator[Front]:
+def front(request: pytest.FixtureRequest, deb: Path) -> Iterator[Front]:
     """Boot a workstation, make a run, and set its proxy up as the page says."""
     proxy: Proxy = request.param
     with Machine(rootfs(PROXIES)) as machine:
-        machine.install(deb)  # type: ignore[arg-type]
+        machine.install(deb)
         stop_own_units(machine)
         machine.run("systemctl", "--quiet", "mask", "--runtime", "rosterd-recheck.service")
         machine.sh("groupadd --system docker; groupadd --system code-shared")
@@ -219,6 +228,13 @@ def test_what_a_client_says_it_is_is_not_believed(front: Front, headers: tuple[s
     assert [line.lower() for line in told] == [f"x-authentik-username: {IDENTITIES['bob']}".lower()]
 
 
+def test_a_connection_that_stays_open_is_passed_on_as_such(front: Front) -> None:
+    websocket = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: eA==")
+    code, body = front.ask("alice.a", *websocket)
+    assert (code, body.splitlines()[0]) == (200, "alice")
+    assert {"connection: upgrade", "upgrade: websocket"} <= {line.lower() for line in body.splitlines()}
+
+
 def test_who_is_parked_or_switched_off_gets_403_until_that_ends(changing: Front) -> None:
     changing.run(alice={"parked": True}, bob={"services": {"t3": False}})
     changing.reaches("alice", "403")
@@ -263,6 +279,11 @@ def test_a_run_with_nothing_to_do_starts_no_process_and_writes_nothing(front: Fr
     assert trace.result.code == 0, trace.result
     assert trace.programs == []
     assert [call for call in trace.changes if "/run/rosterd/lock" not in call] == []
+
+
+def test_a_plan_without_root_says_that_it_cannot_see_whether_a_reload_is_due(front: Front) -> None:
+    plan = front.machine.run("runuser", "-u", "alice", "--", "rosterd", "--dry-run").out
+    assert "whether a proxy is to be reloaded (/run/rosterd/reload" in plan
 
 
 def test_a_proxy_that_does_not_run_is_left_alone(changing: Front) -> None:
