@@ -50,7 +50,7 @@ unit: ## unit and property tests
 .PHONY: machine-test
 machine-test: deb ## tests on real systemd, in throwaway machines
 	@packaging/dev-setup machine
-	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
+	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie bookworm-proxies
 	@# Where it cannot be had, the tests that need it are skipped and say why; but not in CI.
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm-browser || [ '$(CI)' != true ]
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) tests/machine

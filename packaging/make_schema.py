@@ -92,6 +92,7 @@ def site_schema() -> Schema:
         "tiers": _or_null(_each(names.WORD, _tier()) | {"minProperties": 1}),
         "services": _or_null(_each(names.WORD, _service())),
         "outputs": _list({"enum": list(site.OutputKind)}),
+        "proxies": _or_null(_object({kind.value: _or_null(_proxy()) for kind in _DEFAULT.proxies})),
         "guards": _or_null(_object({"max_cuts": _number(0, 100_000), "max_cut_percent": _number(0, 100)})),
         "k8s_users": _or_null(_tier_source()),
         "create_groups": _FLAG,
@@ -162,6 +163,11 @@ def _hook() -> Schema:
     command = _command(argument) | {"minItems": 1}
     default = site.Hook(()).timeout
     return _object({"command": command, "timeout": _number(1, 3600) | {"default": default}}, required=["command"])
+
+
+def _proxy() -> Schema:
+    check = _command(_text(names.TEXT)) | {"minItems": 1}
+    return _object({"check": _or_null(check), "unit": _or_null(_text(names.UNIT))})
 
 
 def _code() -> Schema:

@@ -18,7 +18,7 @@ from reconciler.core.drop_ins import described
 from reconciler.core.home_steps import HomeStep
 from reconciler.core.outputs import Route
 from reconciler.core.records import CutRecord, Identity, Step
-from reconciler.core.site import OutputKind
+from reconciler.core.site import OutputKind, Proxy
 
 Key = tuple[str, ...]
 
@@ -398,7 +398,10 @@ class HaltUnit:
 
 @dataclass(frozen=True, slots=True)
 class WriteOutput:
-    """Replace one generated map. `before` is its text now, None where there is no such file."""
+    """Replace one generated map. `before` is its text now, None where there is no such file.
+
+    `proxy`: the one that reads it checks it, and is reloaded.
+    """
 
     kind: ClassVar = "write_output"
     user: ClassVar = None
@@ -406,6 +409,7 @@ class WriteOutput:
     routes: tuple[Route, ...]
     before: str | None
     phase: Phase = Phase.MAPS
+    proxy: Proxy | None = None
 
     @property
     def key(self) -> Key:
@@ -447,6 +451,11 @@ class WriteOutput:
         given_away = {route.identity for route in others if route.identity}
         return replace(self, routes=(*others, *(route for route in kept if route.identity not in given_away)))
 
+    def taking_out(self) -> WriteOutput | None:
+        """Return the part of the change that takes routes out and adds none, None where it takes none out."""
+        before, after = (set(outputs.parse(self.output, text)) for text in (self.before, self.text))
+        return replace(self, routes=tuple(before & after)) if before - after else None
+
     def describe(self) -> str:
         """Say what changes, in one line."""
         before = {(route.identity, route.user): route.port for route in outputs.parse(self.output, self.before)}
@@ -458,7 +467,32 @@ class WriteOutput:
             *(f"{key[1]} {before[key]} → {after[key]}" for key in moved),
         ]
         state = "none" if self.before is None else _lines(len(before))
-        return f"{self.output.path}: {state} → {_lines(len(after))}{_in_brackets(told)}"
+        reload = f", reload of {self.proxy.unit}" if self.proxy and self.proxy.unit else ""
+        return f"{self.output.path}: {state} → {_lines(len(after))}{_in_brackets(told)}{reload}"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadProxy:
+    """Check and reload a proxy that may not have its map as it is: a run ended, or failed, before it was reloaded.
+
+    Among the first things of a run: the map may be without somebody whom the proxy still lets in.
+    """
+
+    phase: ClassVar = Phase.UNMAP
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "reload_proxy"
+    user: ClassVar = None
+    output: OutputKind
+    proxy: Proxy
+
+    @property
+    def key(self) -> Key:
+        """Nobody's, below the map: where that could not be put in place, nothing is reloaded."""
+        return ("", self.output.value, "reload")
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"{self.proxy.unit or self.output.value}: not reloaded since {self.output.path} changed → reloaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -798,6 +832,7 @@ Action = (
     | RunUnit
     | HaltUnit
     | WriteOutput
+    | ReloadProxy
     | ConfirmAccount
     | ForgetRecord
     | RecordCut

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reconciler.core.home_steps import HomeStep
 from reconciler.core.records import Step
 from reconciler.core.roster import Roster, User
-from reconciler.core.site import Hook, Limits, OutputKind, PortRule, Service, Site
+from reconciler.core.site import Hook, Limits, OutputKind, PortRule, Proxy, Service, Site
 from reconciler.core.standard_homes import home_steps
 
 
@@ -54,9 +54,9 @@ class DesiredUser:
 class Desired:
     """The people by name, sorted, and the site's policy for the machine as a whole.
 
-    `admin_groups`: who is in all groups of one of these sets is an administrator. `cut` are people whom a
-    command cuts off now, beside those whose record says so; `uncut` those for whom a command ends that. `retry`:
-    steps in homes that failed are tried again before their time.
+    `admin_groups`: who is in all groups of one of these sets is an administrator. `proxies` are those that read one
+    of the outputs. `cut` are people whom a command cuts off now, beside those whose record says so; `uncut` those for
+    whom a command ends that. `retry`: steps in homes that failed are tried again before their time.
     """
 
     users: Mapping[str, DesiredUser]
@@ -66,6 +66,7 @@ class Desired:
     shell: str
     subids: bool
     create_groups: bool
+    proxies: Mapping[OutputKind, Proxy] = field(default_factory=dict)
     hooks: Mapping[Step, Hook] = field(default_factory=dict)
     legacy_units: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settle: int = 5
@@ -87,6 +88,7 @@ def desire(
         shell=site.shell,
         subids=site.subids,
         create_groups=site.create_groups,
+        proxies={kind: proxy for kind, proxy in site.proxies.items() if kind in site.outputs},
         hooks=site.hooks,
         legacy_units=site.legacy_units,
         settle=site.settle,

@@ -35,6 +35,7 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadProxy,
     ReloadSystemd,
     RemoveGhost,
     ResumeJobs,
@@ -195,7 +196,7 @@ def spot_of(action: Action) -> Spot:  # noqa: C901, PLR0911, PLR0912 (one arm fo
             return (service_topic(action.service), action.unit)
         case RetireUnits():
             return (service_topic(action.service), services.LEGACY)
-        case WriteOutput():
+        case WriteOutput() | ReloadProxy():
             return (MAPS, action.output.path)
         case TakeHomeStep():
             return (HOME, action.step.name)

@@ -237,6 +237,19 @@ class HomeWork:
     legacy_units: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ProxyState:
+    """What there is of a proxy that reads one of the maps.
+
+    `reload_due`: it may not have the map as it is. `has_check`: the program of its check is there, or none is named;
+    `has_unit` likewise.
+    """
+
+    reload_due: bool = False
+    has_check: bool = True
+    has_unit: bool = True
+
+
 @dataclass(frozen=True)
 class Observed:
     """All that a plan needs to know of the host.
@@ -262,6 +275,7 @@ class Observed:
     intent_gids: Mapping[str, int] = field(default_factory=dict)
     env_files: Mapping[tuple[str, str], EnvFile] | None = field(default_factory=dict)
     outputs: Mapping[OutputKind, str | None] = field(default_factory=dict)
+    proxies: Mapping[OutputKind, ProxyState] = field(default_factory=dict)
     listeners: tuple[Listener, ...] = ()
     units: Units = Units(states={})
     shell_exists: bool = True

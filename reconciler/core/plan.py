@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.core import outputs
-from reconciler.core.actions import Action, CreateAccount, CuttingAction, Phase, TakeHomeStep, WriteOutput
+from reconciler.core.actions import (
+    Action,
+    CreateAccount,
+    CuttingAction,
+    Phase,
+    ReloadProxy,
+    TakeHomeStep,
+    WriteOutput,
+)
 from reconciler.core.desired import Desired
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import Observed
@@ -14,11 +22,19 @@ from reconciler.core.plan_accounts import is_admin, managed_accounts, plan_accou
 from reconciler.core.plan_cuts import commanded, last_admins, misrecorded, other_account, plan_cuts, recorded, without
 from reconciler.core.plan_homes import plan_homes
 from reconciler.core.plan_limits import plan_limits
-from reconciler.core.plan_outputs import mapped_users, plan_outputs, routed_ports, unreadable_outputs
+from reconciler.core.plan_outputs import (
+    absent_proxies,
+    mapped_users,
+    plan_outputs,
+    plan_reloads,
+    routed_ports,
+    unreadable_outputs,
+)
 from reconciler.core.plan_ports import Holder, plan_ports, sticky_ports
 from reconciler.core.plan_returns import plan_returns, unrecorded
 from reconciler.core.plan_steps import plan_identities, plan_steps
 from reconciler.core.plan_units import Starting, plan_units
+from reconciler.core.site import Proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +90,10 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     steps = plan_steps(desired, observed, cut)
     actions = [*accounts.actions, *ports.actions, *limits.actions, *units.actions, *maps, *homes.actions]
     actions += [*cuts.actions, *returns, *steps.actions, *plan_identities(desired, observed, cut | admins)]
+    actions += plan_reloads(desired, observed)
     findings = [*accounts.findings, *ports.findings, *limits.findings, *units.findings, *homes.findings]
     findings += [*cuts.findings, *steps.findings]
-    findings += map(_unreadable, unreadable_outputs(observed))
+    findings += [*map(_unreadable, unreadable_outputs(observed)), *absent_proxies(desired, observed)]
     findings += [*_half_deleted(wanted, observed), *unrecorded(observed, wanted.users.keys() & managed)]
     findings += [*map(_only_mapped, leaving - managed), *map(_kept_admin, admins)]
     findings += [conflict(name, other_account(name, observed)) for name in others & gone]
@@ -115,7 +132,10 @@ def only(plan: Plan, name: str) -> Plan:
         if isinstance(action, WriteOutput)
     }
     kept = [_only_lines_of(name, replace(action, before=originals[kind]), plan) for kind, action in maps.items()]
-    actions: list[Action] = [action for action in plan.actions if action.user == name]
+    # A proxy that is to be reloaded may still let them in.
+    actions: list[Action] = [
+        action for action in plan.actions if action.user == name or isinstance(action, ReloadProxy)
+    ]
     # A map that is not there, and would not have them either, is for a run to make.
     actions += [action for action in kept if action.needed and (action.before is not None or action.routes)]
     findings = (
@@ -175,6 +195,15 @@ def _sorted(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda found: (found.user or "", found.kind, found.text)))
 
 
-def _order(action: Action) -> tuple[Phase, str, str, int, tuple[str, ...]]:
-    place = action.place if isinstance(action, TakeHomeStep) else 0
-    return (action.phase, action.user or "", action.kind, place, action.key)
+def _order(action: Action) -> tuple[Phase, str, int, str, tuple[str, ...]]:
+    return (action.phase, action.user or "", _place(action), action.kind, action.key)
+
+
+def _place(action: Action) -> int:
+    match action:
+        case TakeHomeStep():
+            return action.place
+        case ReloadProxy() | WriteOutput(proxy=Proxy()):
+            return 1  # a check takes its time, and no other map waits for it
+        case _:
+            return 0

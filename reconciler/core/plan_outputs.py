@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from typing import assert_never
 
 from reconciler.core import outputs
-from reconciler.core.actions import Phase, WriteOutput
+from reconciler.core.actions import Phase, ReloadProxy, WriteOutput
 from reconciler.core.desired import Desired, DesiredUser
-from reconciler.core.observed import Observed
+from reconciler.core.findings import Finding, warning
+from reconciler.core.observed import Observed, ProxyState
 from reconciler.core.outputs import Route
 from reconciler.core.plan_ports import Holder, PortPlan, sticky_ports
 from reconciler.core.site import OutputKind
@@ -41,11 +43,35 @@ def plan_outputs(
             continue
         now = observed.outputs[kind]
         unmapping = _unmapping(kind, now, leaving, known)
+        unmapping = unmapping and replace(unmapping, proxy=desired.proxies.get(kind))
         actions += [unmapping] if unmapping else []
         routes = tuple(_routes(kind, desired, refused, ports))
-        change = WriteOutput(kind, routes, unmapping.text if unmapping else now).keeping(refused, known)
+        change = WriteOutput(kind, routes, unmapping.text if unmapping else now, proxy=desired.proxies.get(kind))
+        change = change.keeping(refused, known)
         actions += [change] if change.needed else []
     return actions
+
+
+def plan_reloads(desired: Desired, observed: Observed) -> list[ReloadProxy]:
+    """Plan to reload the proxies that may not have their map as it is."""
+    states = observed.proxies
+    return [ReloadProxy(kind, proxy) for kind, proxy in desired.proxies.items() if _state(kind, states).reload_due]
+
+
+def absent_proxies(desired: Desired, observed: Observed) -> Iterator[Finding]:
+    """Tell of the maps that are put in place without a check or a reload, as what is to do it is not there."""
+    for kind, proxy in desired.proxies.items():
+        state = _state(kind, observed.proxies)
+        missing = [] if state.has_check else [f"{proxy.check[0]}, which is to check it"]
+        missing += [] if state.has_unit else [f"{proxy.unit}, which is to be reloaded"]
+        if missing:
+            yield warning(
+                None, f"{kind.path} is put in place without {' or '.join(missing)}: not on this machine (see proxies)"
+            )
+
+
+def _state(kind: OutputKind, states: Mapping[OutputKind, ProxyState]) -> ProxyState:
+    return states.get(kind, ProxyState())
 
 
 def routed_ports(desired: Desired, ports: Mapping[Holder, int]) -> dict[str, int | None]:
@@ -79,10 +105,12 @@ def _routes(kind: OutputKind, desired: Desired, refused: Collection[str], ports:
             case OutputKind.TTYD_ADMINS:
                 if user.admin:
                     yield Route("", user.name, None)
-            case OutputKind.DISPATCH_JSON:
+            case OutputKind.DISPATCH_JSON | OutputKind.NGINX_MAP | OutputKind.CADDY:
                 service = user.routed
                 if service and service.running and port and (user.name, service.name) not in ports.misrouted:
                     yield Route(user.identity, user.name, port)
+            case _:
+                assert_never(kind)
 
 
 def _port_of(user: DesiredUser, ports: PortPlan) -> int | None:

@@ -66,6 +66,8 @@ class OutputKind(StrEnum):
     TTYD_USER_MAP = "ttyd-user-map"
     TTYD_ADMINS = "ttyd-admins"
     DISPATCH_JSON = "dispatch-json"
+    NGINX_MAP = "nginx-map"
+    CADDY = "caddy"
 
     @property
     def path(self) -> str:
@@ -73,10 +75,13 @@ class OutputKind(StrEnum):
         return _OUTPUT_PATHS[self]
 
 
+_DEFAULT_OUTPUTS = (OutputKind.TTYD_USER_MAP, OutputKind.TTYD_ADMINS, OutputKind.DISPATCH_JSON)
 _OUTPUT_PATHS = {
     OutputKind.TTYD_USER_MAP: "/etc/ttyd-user-map",
     OutputKind.TTYD_ADMINS: "/etc/ttyd-admins",
     OutputKind.DISPATCH_JSON: "/etc/t3-serve/dispatch.json",
+    OutputKind.NGINX_MAP: "/etc/t3-serve/nginx-map.conf",
+    OutputKind.CADDY: "/etc/t3-serve/caddy-map.conf",
 }
 
 
@@ -178,6 +183,23 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that reads one of the outputs: the command that checks its configuration, and its unit.
+
+    Without a command nothing is checked, without a unit nothing is reloaded.
+    """
+
+    check: tuple[str, ...] = ()
+    unit: str | None = None
+
+
+_PROXIES = {
+    OutputKind.NGINX_MAP: Proxy(("/usr/sbin/nginx", "-t"), "nginx.service"),
+    OutputKind.CADDY: Proxy(("/usr/bin/caddy", "validate", "--config", "/etc/caddy/Caddyfile"), "caddy.service"),
+}
+
+
+@dataclass(frozen=True, slots=True)
 class Code:
     """Where people's clones come from. A repository of the roster is `{repo_base}/{repo}.git`; None leaves it out."""
 
@@ -233,7 +255,8 @@ class Site:
     services: Mapping[str, Service] = field(
         default_factory=lambda: {service.name: service for service in (_T3, _PLAYWRIGHT)}
     )
-    outputs: tuple[OutputKind, ...] = tuple(OutputKind)
+    outputs: tuple[OutputKind, ...] = _DEFAULT_OUTPUTS
+    proxies: Mapping[OutputKind, Proxy] = field(default_factory=lambda: dict(_PROXIES))
     guards: Guards = Guards()
     k8s_users: TierSource | None = None
     create_groups: bool = False
@@ -286,6 +309,7 @@ def _read_site(fields: Fields) -> Site:
         tiers=tiers,
         services=services,
         outputs=_outputs(fields, default),
+        proxies=_proxies(fields, default),
         guards=_guards(fields),
         k8s_users=_tier_source(fields),
         create_groups=fields.take_flag("create_groups", default=default.create_groups),
@@ -415,6 +439,32 @@ def _outputs(fields: Fields, default: Site) -> tuple[OutputKind, ...]:
     return tuple(OutputKind(text) for text in fields.take_texts("outputs", Rule(pattern, words)))
 
 
+def _proxies(fields: Fields, default: Site) -> Mapping[OutputKind, Proxy]:
+    """Read how each proxy is checked and reloaded; one that is not named, and what it leaves out, is as by default."""
+    given = fields.take_mapping("proxies")
+    if given is None:
+        return default.proxies
+    inner = Fields(fields.document, "proxies", given)
+    nodes = {kind: inner.take_mapping(kind) for kind in default.proxies}
+    inner.finish()
+    return {kind: _proxy(inner, kind, nodes[kind], usual) for kind, usual in default.proxies.items()}
+
+
+def _proxy(proxies: Fields, kind: OutputKind, node: MappingNode | None, default: Proxy) -> Proxy:
+    if node is None:
+        return default
+    inner = Fields(proxies.document, f"proxy '{kind}'", node)
+    check = inner.value("check")
+    if isinstance(check, Sequence) and not check.items:
+        inner.wrong(check.place, "check is empty; null leaves the check out")
+    proxy = Proxy(
+        check=default.check if check is None else () if is_null(check) else _command(inner, "check"),
+        unit=_or_null(inner, "unit", names.UNIT, default.unit),
+    )
+    inner.finish()
+    return proxy
+
+
 def _guards(fields: Fields) -> Guards:
     node = fields.take_mapping("guards")
     if node is None:
@@ -442,13 +492,11 @@ def _tier_source(fields: Fields) -> TierSource | None:
     return TierSource(file, command, timeout)
 
 
-def _command(fields: Fields) -> tuple[str, ...]:
+def _command(fields: Fields, key: str = "command") -> tuple[str, ...]:
     """Read an argument list; an argument may stand in it twice, the program is an absolute path."""
-    arguments = tuple(
-        fields.text_of("an argument of command", node, names.TEXT, "") for node in fields.take_list("command")
-    )
+    arguments = tuple(fields.text_of(f"an argument of {key}", node, names.TEXT, "") for node in fields.take_list(key))
     if arguments and not arguments[0].startswith("/"):
-        fields.wrong(fields.place("command"), "command must start with the absolute path of a program")
+        fields.wrong(fields.place(key), f"{key} must start with the absolute path of a program")
     return arguments
 
 

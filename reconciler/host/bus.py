@@ -51,6 +51,7 @@ class Job(StrEnum):
 
     START = "StartUnit"
     STOP = "StopUnit"
+    RELOAD = "ReloadUnit"
 
 
 class Property(NamedTuple):

@@ -9,12 +9,12 @@ import contextlib
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import replace
 
 from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
 from reconciler.errors import StepFailed
 from reconciler.host import files
 from reconciler.host.bus import Job, Systemd
+from reconciler.host.outside import run_outside
 from reconciler.host.process import run
 from reconciler.host.scan_presence import AT_JOBS, CRONTAB, CRONTABS, HELD_JOBS, scan_processes
 
@@ -22,8 +22,6 @@ from reconciler.host.scan_presence import AT_JOBS, CRONTAB, CRONTABS, HELD_JOBS,
 _POLITE_SECONDS = 5.0
 _KILL_SECONDS = 10.0
 _PAUSE = 0.05
-# systemd-run itself, beside the hook's own time.
-_OVERHEAD_SECONDS = 15.0
 _AT_DAEMON = "atd.service"
 # Signals everything that a user may signal, itself excepted (kill(2)). An effective id is enough for that, and as the
 # other ids are nobody's, those who are killed can neither signal nor trace the one that kills.
@@ -108,11 +106,4 @@ def end_processes(action: EndProcesses, systemd: Systemd) -> None:
 
 def run_hook(action: RunHook) -> None:
     """Run the site's command in a transient unit, out of the sandbox of rosterd.service. Raises `StepFailed`."""
-    about = "--description=rosterd hook " + action.step
-    limits = (f"--property=RuntimeMaxSec={action.timeout}", f"--property=TimeoutStopSec={_POLITE_SECONDS}")
-    argv = ("systemd-run", "--quiet", "--wait", "--pipe", "--collect", about, *limits, "--", *action.command)
-    started = time.monotonic()
-    finished = run(argv, timeout=action.timeout + _OVERHEAD_SECONDS)
-    if finished.code != 0 and time.monotonic() - started >= action.timeout:
-        raise StepFailed(f"{action.command[0]} did not end within {action.timeout} s and was ended")
-    replace(finished, argv=action.command).or_fail()  # the hook is told of, not systemd-run
+    run_outside(f"hook {action.step}", action.command, action.timeout).or_fail()

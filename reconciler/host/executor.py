@@ -30,6 +30,7 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadProxy,
     ReloadSystemd,
     RemoveGhost,
     ResumeJobs,
@@ -51,7 +52,7 @@ from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
 from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
-from reconciler.host import cutting, drop_ins, files, lock
+from reconciler.host import cutting, drop_ins, files, lock, proxies
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.homes import Said, take_steps
 from reconciler.host.looks import same, still
@@ -64,7 +65,6 @@ _TOOL_SECONDS = 60.0
 # A unit's own TimeoutStartSec= is 90 s unless it says otherwise (systemd-system.conf(5)).
 _JOB_SECONDS = 100.0
 _ENV_MODE = 0o600
-_MAP_MODE = 0o644
 
 
 HomeAction = RetireUnits | TakeHomeStep
@@ -140,7 +140,9 @@ class HostExecutor:
             case WritePort():
                 self._write_port(action)
             case WriteOutput():
-                files.replace_file(Path(action.output.path), action.text.encode(), _MAP_MODE)
+                self._write_output(action)
+            case ReloadProxy():
+                proxies.reload_proxy(action, self._systemd)
             case ConfirmAccount() | ForgetRecord():
                 self._state.remove_intent(action.user)
             case RecordCut():
@@ -230,6 +232,12 @@ class HostExecutor:
         except OSError as error:
             raise StepFailed(f"{path} cannot be read: {error.strerror}") from error
         files.replace_file(path, with_assignment(before, action.variable, str(action.port)), _ENV_MODE)
+
+    def _write_output(self, action: WriteOutput) -> None:
+        if action.proxy is not None:
+            proxies.put_in_place(action, action.proxy, self._systemd)
+        else:
+            files.replace_file(Path(action.output.path), action.text.encode(), proxies.MAP_MODE)
 
     def _tool(self, *argv: str) -> None:
         """Run one of shadow-utils; after the first that finds its files locked, no further one waits."""

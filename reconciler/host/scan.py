@@ -25,6 +25,7 @@ from reconciler.host import scan_accounts, scan_cgroups, scan_files, scan_ports,
 from reconciler.host.bus import Systemd
 from reconciler.host.scan_home_work import scan_home_work
 from reconciler.host.scan_presence import Person, scan_presence
+from reconciler.host.scan_proxies import scan_proxies
 from reconciler.host.state import State
 
 _T = TypeVar("_T")
@@ -63,6 +64,7 @@ class Scanner:
             intent_gids={name: gid for name, (_, gid) in intents.items()},
             env_files=env_files,
             outputs=self._see(lambda: scan_files.scan_outputs(desired.outputs), "the maps") or {},
+            proxies=self._see(lambda: scan_proxies(desired.proxies), "whether a proxy is to be reloaded") or {},
             units=scan_units.scan_units(self._systemd, _templates(desired), last_run),
             last_run=last_run,
             shell_exists=Path(desired.shell).exists(),

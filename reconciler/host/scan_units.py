@@ -101,6 +101,12 @@ def _starts(folder: Path) -> dict[str, float]:
     return found
 
 
+def has_unit_file(unit: str, root: Path = Path("/")) -> bool:
+    """Say whether there is a file of this name where systemd looks for units, those that generators write included."""
+    generated = ("run/systemd/generator", "run/systemd/generator.late")
+    return any((root / folder / unit).exists() for folder in (*_FOLDERS, *generated))
+
+
 def _template_files(root: Path, templates: Collection[str]) -> dict[str, Path]:
     """Return the file of each template, the one that systemd takes: the first of its load path."""
     found: dict[str, Path] = {}

@@ -4,11 +4,11 @@ A root lies in the cache under a name made of its release and a hash of all that
 changed recipe is a new root and an unchanged one is never built twice. It is built under another name and
 renamed when it is complete: a root that exists is whole.
 
-    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser
+    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser bookworm-proxies
 
 builds what is missing and prints the paths. `bookworm-browser` is a Debian 12 with what tests.machine.node_parts
-brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. Building takes root, and
-the mirror that the host's own apt uses.
+brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. `bookworm-proxies` has
+nginx and caddy, neither of which starts by itself. Building takes root, and the mirror that the host's own apt uses.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from tests.machine import node_parts
 
 RELEASES = ("bookworm", "trixie")
 BROWSER = "bookworm-browser"
-ROOTS = (*RELEASES, BROWSER)
+PROXIES = "bookworm-proxies"
+ROOTS = (*RELEASES, BROWSER, PROXIES)
 
 PACKAGES = (
     # A Debian with real logins: without libpam-systemd there are no sessions.
@@ -42,6 +43,9 @@ PACKAGES = (
     # What people on a workstation use, and what a test needs to act as them or to watch.
     "at", "cron", "curl", "git", "iproute2", "less", "openssh-server", "procps", "strace", "sudo", "tmux",
 )  # fmt: skip
+
+# What a root has beside PACKAGES.
+MORE_PACKAGES = {BROWSER: node_parts.DEBIAN_PACKAGES, PROXIES: ("caddy", "nginx-light", "openssl")}
 
 # Run on the host when the packages are in; $1 is the root.
 SETUP = """\
@@ -57,6 +61,12 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 done
 # Else every boot takes itself for the first one after an upgrade, and rebuilds caches.
 touch -r "$1/usr" "$1/etc/.updated" "$1/var/.updated"
+"""
+
+# Both would take port 80.
+PROXIES_SETUP = """\
+rm "$1"/etc/systemd/system/multi-user.target.wants/nginx.service
+rm "$1"/etc/systemd/system/multi-user.target.wants/caddy.service
 """
 
 # Ends all of a build when the process that asked for it is killed, and its mounts with it.
@@ -116,11 +126,15 @@ def host_mirror(apt: Path = Path("/etc/apt")) -> str:
 
 
 def _packages(name: str) -> tuple[str, ...]:
-    return (*PACKAGES, *node_parts.DEBIAN_PACKAGES) if name == BROWSER else PACKAGES
+    return (*PACKAGES, *MORE_PACKAGES.get(name, ()))
+
+
+def _setup(name: str) -> str:
+    return SETUP + PROXIES_SETUP if name == PROXIES else SETUP
 
 
 def _recipe_hash(name: str) -> str:
-    recipe: tuple[object, ...] = (BUILDER_VERSION, name, sorted(_packages(name)), SETUP)
+    recipe: tuple[object, ...] = (BUILDER_VERSION, name, sorted(_packages(name)), _setup(name))
     if name == BROWSER:
         recipe = (*recipe, node_parts.RECIPE)
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
@@ -154,8 +168,8 @@ def _run_mmdebstrap(name: str, target: Path) -> None:
         "--mode=root",
         "--variant=minbase",
         f"--include={','.join(_packages(name))}",
-        f"--customize-hook={SETUP}",
-        name.removesuffix("-browser"),
+        f"--customize-hook={_setup(name)}",
+        name.partition("-")[0],
         str(target),
         host_mirror(),
     ]

@@ -32,6 +32,7 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadProxy,
     ReloadSystemd,
     RemoveGhost,
     ResumeJobs,
@@ -60,6 +61,7 @@ from reconciler.core.observed import (
     Login,
     Observed,
     Presence,
+    ProxyState,
     SubidRange,
     UnitState,
 )
@@ -67,7 +69,7 @@ from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import concerned
 from reconciler.core.ports import port_number
 from reconciler.core.records import CutRecord, Records, Step
-from reconciler.core.site import template_of
+from reconciler.core.site import OutputKind, template_of
 from reconciler.errors import StepFailed
 
 _T = TypeVar("_T")
@@ -171,7 +173,10 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
         case HaltUnit():
             return _without_running(seen, action)
         case WriteOutput():
-            return replace(seen, outputs={**seen.outputs, action.output: action.text})
+            seen = replace(seen, outputs={**seen.outputs, action.output: action.text})
+            return seen if action.proxy is None else _with_proxy_reloaded(seen, action.output)
+        case ReloadProxy():
+            return _with_proxy_reloaded(seen, action.output)
         case ConfirmAccount() | ForgetRecord():
             return replace(
                 seen,
@@ -331,6 +336,11 @@ def _without_running(seen: Observed, action: HaltUnit) -> Observed:
     if action.disable:
         units = replace(units, enabled=units.enabled - {action.unit})
     return replace(seen, units=units)
+
+
+def _with_proxy_reloaded(seen: Observed, output: OutputKind) -> Observed:
+    state = replace(seen.proxies.get(output, ProxyState()), reload_due=False)
+    return replace(seen, proxies={**seen.proxies, output: state})
 
 
 # --- homes ---

@@ -9,8 +9,8 @@ from reconciler.core.hazard_case import HazardKind
 from reconciler.core.site import parse_site
 
 CHECKOUT = Path(__file__).parents[2]
-SITE_PAGE = (CHECKOUT / "docs" / "site.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"^```yaml\n(.*?)^```$", SITE_PAGE, re.MULTILINE | re.DOTALL)
+PAGES = "".join((CHECKOUT / "docs" / name).read_text(encoding="utf-8") for name in ("site.md", "routes.md"))
+EXAMPLES = re.findall(r"^ *```yaml\n(.*?)^ *```$", PAGES, re.MULTILINE | re.DOTALL)
 
 
 def test_the_page_has_examples() -> None:

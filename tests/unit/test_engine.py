@@ -14,6 +14,7 @@ from reconciler.core.actions import (
     CreateGroup,
     HaltUnit,
     Phase,
+    ReloadProxy,
     RetireUnits,
     RunUnit,
     TakeHomeStep,
@@ -22,7 +23,7 @@ from reconciler.core.actions import (
 )
 from reconciler.core.desired import Desired
 from reconciler.core.home_steps import DirectoryStep, HomeStep
-from reconciler.core.observed import Home, HomeKind, HomeWork, Listener, Observed
+from reconciler.core.observed import Home, HomeKind, HomeWork, Listener, Observed, ProxyState
 from reconciler.core.outcome import Status
 from reconciler.core.outputs import parse
 from reconciler.core.roster import Roster
@@ -276,6 +277,28 @@ def test_a_map_that_cannot_be_written_fails_for_nobody_and_is_a_problem() -> Non
     assert kinds(report, Status.FAILED) == ["write_output"] * 3
     assert report.has_problems
     assert kinds(report, Status.FAILED, "alice") == []
+
+
+def test_a_proxy_whose_check_fails_keeps_nobody_from_anything_and_is_not_tried_again_in_the_run() -> None:
+    site = Site(outputs=(*SITE.outputs, OutputKind.NGINX_MAP))
+    before = bare().output(OutputKind.NGINX_MAP, "~^carol[.]x$ 3775; # carol\n").observed
+    due = replace(before, proxies={OutputKind.NGINX_MAP: ProxyState(reload_due=True)})
+
+    def fails(action: Action) -> str | None:
+        about_it = isinstance(action, ReloadProxy | WriteOutput) and action.output is OutputKind.NGINX_MAP
+        return "the check failed" if about_it else None
+
+    host = MemoryHost(due, fails)
+    report = run(host, TWO, site)
+    # What is due already, taking carol out, and the map with alice and bob: each once.
+    assert sorted(kinds(report, Status.FAILED)) == ["reload_proxy", "write_output", "write_output"]
+    assert report.has_problems
+    assert not report.unmet
+    assert mapped(host) == mapped(host, DISPATCH) == {"alice", "bob"}
+    mended = MemoryHost(host.observed)
+    assert not run(mended, TWO, site).has_problems
+    assert mapped(mended, OutputKind.NGINX_MAP) == {"alice", "bob"}
+    assert run(mended, TWO, site).outcomes == []
 
 
 # --- runs that are killed ---

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
-from reconciler.core.actions import Phase, WriteOutput
-from reconciler.core.plan import Plan
+from reconciler.core import outputs
+from reconciler.core.actions import Phase, ReloadProxy, WriteOutput
+from reconciler.core.observed import ProxyState
+from reconciler.core.outputs import Route
+from reconciler.core.plan import Plan, only
 from reconciler.core.site import OutputKind, Site
-from tests.unit.facts import bare, person, told
+from tests.unit.facts import SITE, bare, person, told
 
 DISPATCH, TTYD, ADMINS = OutputKind.DISPATCH_JSON, OutputKind.TTYD_USER_MAP, OutputKind.TTYD_ADMINS
 
@@ -55,7 +58,7 @@ def test_admins_are_those_of_an_admin_tier() -> None:
 def test_a_map_that_is_right_already_is_not_written() -> None:
     first = bare().plan(person("alice"))
     machine = bare().person("alice", 1000, 3773, 8931)
-    for kind in OutputKind:
+    for kind in SITE.outputs:
         machine = machine.output(kind, writes(first, kind)[0].text)
     assert machine.plan(person("alice")).actions == ()
 
@@ -130,3 +133,68 @@ def test_who_is_demoted_loses_the_admins_line_and_is_no_cut() -> None:
     plan = machine.plan(person("alice"))
     assert lines(plan, ADMINS) == []
     assert plan.cuts == ()
+
+
+# --- proxies ---
+
+NGINX = OutputKind.NGINX_MAP
+PROXY = SITE.proxies[NGINX]
+WITH_NGINX = Site(outputs=(*SITE.outputs, NGINX))
+
+
+def test_the_maps_of_proxies_are_not_written_unless_the_site_asks_for_them() -> None:
+    assert {action.output for action in bare().plan(person("alice")).actions if isinstance(action, WriteOutput)} == {
+        DISPATCH,
+        TTYD,
+        ADMINS,
+    }
+
+
+def test_a_proxy_has_the_people_of_the_dispatch_map() -> None:
+    people = [person("alice"), person("bob", parked=True), person("carol", services={"t3": False}), person("dave")]
+    plan = bare().listener(3773, 0).account("eve", 1009, managed=False).plan(*people, person("eve"), site=WITH_NGINX)
+    (action,) = writes(plan, NGINX)
+    assert {route.identity: {"os_user": route.user, "port": route.port} for route in action.routes} == dispatch(plan)
+    assert [route.user for route in action.routes] == ["alice", "dave"]
+    assert action.proxy == PROXY
+
+
+def test_who_leaves_is_unmapped_for_a_proxy_too_and_counts_as_mapped() -> None:
+    machine = bare().person("alice", 1000, 3773, 8931).account("bob", 1001, managed=False)
+    machine = machine.output(NGINX, "~^alice[.]x$ 3773; # alice\n~^bob[.]x$ 3774; # bob\n")
+    plan = machine.plan(person("alice"), site=WITH_NGINX)
+    first = writes(plan, NGINX)[0]
+    assert (first.phase, [route.user for route in first.routes], first.proxy) == (Phase.UNMAP, ["alice"], PROXY)
+    assert plan.cuts == ("bob",)
+
+
+def test_no_other_map_waits_for_the_check_of_a_proxy() -> None:
+    plan = bare().plan(person("alice"), site=WITH_NGINX)
+    assert [action.output for action in plan.actions if isinstance(action, WriteOutput)][-1] is NGINX
+
+
+def test_a_reload_that_is_due_is_among_the_first_things_of_a_run() -> None:
+    machine = bare().person("alice", 1000, 3773, 8931).having(proxies={NGINX: ProxyState(reload_due=True)})
+    plan = machine.plan(person("alice"), site=WITH_NGINX)
+    assert plan.actions[0] == ReloadProxy(NGINX, PROXY)
+    assert plan.actions[0].phase is Phase.UNMAP
+    assert told(plan)[0] == "~ nginx.service: not reloaded since /etc/t3-serve/nginx-map.conf changed → reloaded"
+    assert ReloadProxy(NGINX, PROXY) in only(plan, "alice").actions
+    assert ReloadProxy(NGINX, PROXY) not in machine.plan(person("alice")).actions
+
+
+def test_what_is_to_check_and_reload_a_proxy_and_is_not_there_is_named_in_one_warning() -> None:
+    machine = bare().having(proxies={NGINX: ProxyState(has_check=False, has_unit=False)})
+    (line,) = [line for line in told(machine.plan(person("alice"), site=WITH_NGINX)) if line.startswith("warning")]
+    assert "/usr/sbin/nginx" in line
+    assert "nginx.service" in line
+
+
+def test_what_a_failed_check_leaves_has_nobody_new_and_nobody_who_was_to_go() -> None:
+    before = "~^a$ 1; # a\n~^b$ 2; # b\n~^c$ 3; # c\n"
+    routes = (Route("a", "a", 1), Route("b", "b", 9), Route("d", "d", 4))
+    left = WriteOutput(NGINX, routes, before).taking_out()
+    assert left is not None
+    assert left.routes == (Route("a", "a", 1),)
+    assert WriteOutput(NGINX, (*outputs.parse(NGINX, before), Route("d", "d", 4)), before).taking_out() is None
+    assert WriteOutput(NGINX, routes, None).taking_out() is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from reconciler.core.site import (
     OutputKind,
     Playwright,
     PortRule,
+    Proxy,
     Service,
     Site,
     Tier,
@@ -43,6 +45,7 @@ services:
     route: true
     enabled: false
 outputs: [dispatch-json]
+proxies: {nginx-map: {check: [/opt/nginx, -t, -t], unit: front.service}, caddy: {check: null, unit: null}}
 guards: {max_cuts: 3, max_cut_percent: 0}
 k8s_users: {command: [/usr/bin/k8s, users, users], timeout: 20}
 create_groups: true
@@ -100,6 +103,10 @@ def test_every_setting_is_read() -> None:
             )
         },
         outputs=(OutputKind.DISPATCH_JSON,),
+        proxies={
+            OutputKind.NGINX_MAP: Proxy(("/opt/nginx", "-t", "-t"), "front.service"),
+            OutputKind.CADDY: Proxy(),
+        },
         guards=Guards(3, 0),
         k8s_users=TierSource(command=("/usr/bin/k8s", "users", "users"), timeout=20),
         create_groups=True,
@@ -126,6 +133,13 @@ def test_the_shipped_site_file_shows_the_defaults_commented_out() -> None:
     # A setting stands right behind the #, or is indented by twos; prose by one or three.
     uncommented = re.sub(r"(?m)^#((?:  )*\w.*)$", r"\1", settings)
     assert parse_site("site.yaml", uncommented.encode()) == Site()
+
+
+@pytest.mark.parametrize("text", ["proxies: null", "proxies: {}", "proxies: {caddy: {}}", "proxies: {nginx-map: null}"])
+def test_what_is_not_said_of_a_proxy_is_as_by_default(text: str) -> None:
+    assert parse_site("site.yaml", text.encode()) == Site()
+    site = parse_site("site.yaml", b"proxies: {caddy: {unit: front.service}}")
+    assert site.proxies[OutputKind.CADDY] == replace(Site().proxies[OutputKind.CADDY], unit="front.service")
 
 
 def test_null_switches_a_source_off() -> None:

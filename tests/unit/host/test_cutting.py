@@ -12,7 +12,7 @@ from reconciler.core.actions import EndProcesses, HoldJobs, ResumeJobs, RunHook
 from reconciler.core.observed import Process
 from reconciler.core.records import Step
 from reconciler.errors import StepFailed
-from reconciler.host import cutting
+from reconciler.host import cutting, outside
 from reconciler.host.bus import Job, Systemd
 from reconciler.host.process import Finished
 from tests.unit.facts import at_job, process
@@ -292,7 +292,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], float]]:
         calls.append((argv, timeout))
         return Finished(argv, 1 if "/bin/false" in argv else 0, "", "no such grant")
 
-    monkeypatch.setattr(cutting, "run", run)
+    monkeypatch.setattr(outside, "run", run)
     return calls
 
 
@@ -322,6 +322,7 @@ def test_a_hook_that_takes_too_long_is_told_as_that(killer: Install, monkeypatch
         clock.now += 7
         return Finished(argv, 1, "", "")
 
-    monkeypatch.setattr(cutting, "run", slowly)
+    monkeypatch.setattr(outside, "run", slowly)
+    monkeypatch.setattr(outside, "time", clock)
     with pytest.raises(StepFailed, match=r"^/bin/revoke did not end within 7 s and was ended$"):
         cutting.run_hook(RunHook("bob", Step.REVOKE_CLUSTER_RBAC, ("/bin/revoke",), 7))

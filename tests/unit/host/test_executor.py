@@ -26,7 +26,7 @@ from reconciler.core.actions import (
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.records import CutRecord, Records, Step
 from reconciler.errors import StepFailed
-from reconciler.host import cutting, executor
+from reconciler.host import cutting, executor, outside
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.executor import HostExecutor
 from reconciler.host.process import Finished
@@ -285,7 +285,7 @@ def test_a_second_record_of_a_cut_fails(tmp_path: Path) -> None:
 def test_a_step_is_marked_as_taken_only_if_its_hook_has_worked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, done: tuple[Step, ...]
 ) -> None:
-    monkeypatch.setattr(cutting, "run", lambda argv, **_: Finished(argv, code, "", "no"))
+    monkeypatch.setattr(outside, "run", lambda argv, **_: Finished(argv, code, "", "no"))
     State(tmp_path).save_cut("bob", CUT)
     (outcome,) = carry_out(tmp_path, RunHook("bob", Step.REVOKE_CLUSTER_RBAC, ("/bin/revoke",), 5))
     assert (outcome.status is Status.DONE) is bool(done)

@@ -59,7 +59,7 @@ def test_what_is_no_file_in_place_of_an_env_file_is_that_users_problem(tmp_path:
 def test_maps_are_read_and_missing_ones_are_none(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "ttyd-admins").write_bytes(b"alice\n\xff")
-    assert scan_outputs(OutputKind, tmp_path) == {
+    assert scan_outputs([OutputKind.TTYD_USER_MAP, OutputKind.TTYD_ADMINS, OutputKind.DISPATCH_JSON], tmp_path) == {
         OutputKind.TTYD_USER_MAP: None,
         OutputKind.TTYD_ADMINS: "alice\n\N{REPLACEMENT CHARACTER}",
         OutputKind.DISPATCH_JSON: None,
