@@ -161,7 +161,7 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             files = {**(seen.env_files or {}), (action.service, action.user): file}
             return replace(seen, env_files=files)
         case SetDropIn():
-            drop_ins = {unit: text for unit, text in seen.units.drop_ins.items() if unit != action.unit}
+            drop_ins = {unit: text for unit, text in (seen.units.drop_ins or {}).items() if unit != action.unit}
             drop_ins |= {} if action.text is None else {action.unit: action.text}
             return replace(seen, units=replace(seen.units, drop_ins=drop_ins, reload_due=False))
         case ReloadSystemd():
