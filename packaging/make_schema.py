@@ -128,7 +128,7 @@ def _limits() -> Schema:
         {
             "memory_max": _or_null(_text(site.MEMORY)),
             "cpu_quota": _or_null(_text(site.CPU)),
-            "tasks_max": _number(site.FEWEST_TASKS, site.MOST_TASKS),
+            "tasks_max": _or_null(_number(site.FEWEST_TASKS, site.MOST_TASKS)),
         }
     )
 

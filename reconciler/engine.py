@@ -170,6 +170,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
     report.failed.clear()  # by a run of files that were edited since
     afterwards = replace(purpose, retry=False)  # so that what failed again is told as what rests
     run = _Applying(surroundings, report)
+    patience = full_patience = float(inputs.site.settle + inputs.site.listen)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
         if not untried and not report.plan.starting:
@@ -178,20 +179,25 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
             run.apply(untried)
             if any(isinstance(action, RunUnit) and action.start for action in untried):
                 surroundings.sleep(inputs.site.settle)
+                patience = full_patience  # what an earlier look gave up on is not waited for again
             report.last = look(surroundings.host, inputs, afterwards)
-        report.last = _when_judged(surroundings, inputs, afterwards, report.last)
+        report.last, patience = _when_judged(surroundings, inputs, afterwards, report.last, patience)
     report.unmet = run.unmet(report.plan)
 
 
-def _when_judged(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, last: Look) -> Look:
-    """Look again until every service that has just been started is known to be well or not, within a time."""
-    patience = float(inputs.site.settle + inputs.site.listen)
+def _when_judged(
+    surroundings: Surroundings, inputs: Inputs, purpose: Purpose, last: Look, patience: float
+) -> tuple[Look, float]:
+    """Look again until every service that has just been started is known to be well or not.
+
+    It takes no longer than `patience`, in seconds; what is left of that is returned too.
+    """
     while last.plan.starting and patience > 0:
         wait = min(service.wait for service in last.plan.starting)
         surroundings.sleep(wait)
         patience -= wait
         last = look(surroundings.host, inputs, purpose)
-    return replace(last, plan=judged(last.plan))
+    return replace(last, plan=judged(last.plan)), patience
 
 
 class _Applying:

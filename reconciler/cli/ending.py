@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,23 +28,32 @@ def keep(run: LastRun, done: Report | None, site: Site | None) -> Exit:
     `done` is None where the run was stopped before it could do anything, `site` where not even that is known. Returns
     the run's exit code; what cannot be written is a problem of a run that had none.
     """
-    state, code = State(), Exit(run.exit)
+    state = State()
+    before = state.last_run()
+    restarts = report.restarts_of(done) if done else None
+    good = before.good if before else None
+    kept = replace(
+        run,
+        good=run.at if run.exit == Exit.OK else good,
+        restarts=restarts if restarts is not None else before.restarts if before else {},
+    )
+    file = site.metrics if site is not None else None
+    if file is not None:
+        text = metrics.render(kept, report.results_of(done) if done else None)
+        if not _is_written(lambda: replace_file(Path(file), text.encode(), _METRICS_MODE)) and run.exit == Exit.OK:
+            kept = replace(kept, exit=int(Exit.PROBLEMS), good=good)  # the record tells how the run really ended
+    if not _is_written(lambda: state.save_last_run(kept)) and run.exit == Exit.OK:
+        return Exit.PROBLEMS
+    return Exit(kept.exit)
+
+
+def _is_written(write: Callable[[], None]) -> bool:
     try:
-        before = state.last_run()
-        restarts = report.restarts_of(done) if done else None
-        run = replace(
-            run,
-            good=run.at if code is Exit.OK else before.good if before else None,
-            restarts=restarts if restarts is not None else before.restarts if before else {},
-        )
-        state.save_last_run(run)
-        if site is not None and site.metrics is not None:
-            text = metrics.render(run, report.results_of(done) if done else None)
-            replace_file(Path(site.metrics), text.encode(), _METRICS_MODE)
+        write()
     except StepFailed as error:
         structlog.get_logger().error("run_not_kept", message=f"what is to be kept of this run is not: {error}")
-        return Exit.PROBLEMS if code is Exit.OK else code
-    return code
+        return False
+    return True
 
 
 def tell(done: Report, run: LastRun, said: Mapping[str, Sequence[str]]) -> None:

@@ -53,7 +53,7 @@ def described(before: str | None, after: str | None) -> str:
     old, new = _settings(before), _settings(after)
     changed = [key for key in (*old, *(key for key in new if key not in old)) if old.get(key) != new.get(key)]
     told = [f"{_WORDS.get(key, key)} {old.get(key, 'none')} → {new.get(key, 'none')}" for key in changed]
-    return ", ".join(told) or "edited by hand → as it was written"
+    return ", ".join(told) or ("nothing set → removed" if after is None else "edited by hand → as it was written")
 
 
 def _text(section: str, settings: Mapping[str, str]) -> str:

@@ -142,7 +142,8 @@ class Units:
     `states` is None where systemd could not be asked, and `why` says why. `enabled` are the names
     linked from a `.wants` or `.requires` folder, `masked` those that are masked, `templates`
     the template files that exist, `not_installable` those of them without an [Install] section. `drop_ins` are the
-    texts of rosterd's own, by unit; `reload_due`: some were changed, and systemd has not read them yet.
+    texts of rosterd's own, by unit, None where they could not be seen; `reload_due`: some were changed, and systemd has
+    not read them yet.
     """
 
     states: Mapping[str, UnitState] | None
@@ -150,7 +151,7 @@ class Units:
     masked: frozenset[str] = frozenset()
     templates: frozenset[str] = frozenset()
     not_installable: frozenset[str] = frozenset()
-    drop_ins: Mapping[str, str] = field(default_factory=dict)
+    drop_ins: Mapping[str, str] | None = field(default_factory=dict)
     reload_due: bool = False
     why: str = ""
 

@@ -39,6 +39,8 @@ def plan_limits(
             wanted |= {unit: (user, text) for unit, text in _drop_ins(user, uids[user.name])}
             plan.findings += _outside(user, slice_of(uids[user.name]), observed)
     there = observed.units.drop_ins
+    if there is None:
+        return plan
     for unit, (user, text) in wanted.items():
         if there.get(unit) != text:
             plan.actions.append(SetDropIn(user.name, unit, text, there.get(unit)))

@@ -126,12 +126,14 @@ def _judge(  # noqa: PLR0913 (the whole of a service meets here)
 ) -> None:
     """Judge a service whose units all run: whether they stay up, and listen."""
     states = observed.units.states or {}
-    before = {} if observed.last_run is None else observed.last_run.restarts
+    last = observed.last_run
+    before = {} if last is None else last.restarts
     youngest = None
     for unit in service.instances:
         state = states[unit]
         if risen := restarts_since(state, before.get(unit, 0)):
-            plan.findings.append(_restarted(user, service.name, unit, risen))
+            since = "it was started" if last is None else "the last run"
+            plan.findings.append(_restarted(user, service.name, unit, f"{counted(risen, 'time')} since {since}"))
         if state.up is not None and state.up < desired.settle:
             text = f"does not stay up for {desired.settle} s; see: journalctl -u {unit}"
             wait = desired.settle - state.up + _SLACK_SECONDS
@@ -167,9 +169,8 @@ def restarts_since(state: UnitState, before: int) -> int:
     return now - before if now >= before else now
 
 
-def _restarted(user: str, service: str, unit: str, times: int) -> Finding:
-    text = f"{service}: systemd restarted {unit} {counted(times, 'time')} since the last run; see: journalctl -u {unit}"
-    return warning(user, text, service)
+def _restarted(user: str, service: str, unit: str, times: str) -> Finding:
+    return warning(user, f"{service}: systemd restarted {unit} {times}; see: journalctl -u {unit}", service)
 
 
 def _halt(user: str, service: str, unit: str, units: Units, why: str, *, kill: bool = False) -> Iterator[HaltUnit]:  # noqa: PLR0913 (the whole of a unit meets here)

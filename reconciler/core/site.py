@@ -357,10 +357,11 @@ def _limits(tier: Fields) -> Limits:
     if node is None:
         return Limits()
     inner = Fields(tier.document, f"{tier.subject}: limits", node)
+    tasks = inner.value("tasks_max")
     limits = Limits(
         _or_null(inner, "memory_max", MEMORY, placeholders=None),
         _or_null(inner, "cpu_quota", CPU, placeholders=None),
-        None if inner.value("tasks_max") is None else inner.take_number("tasks_max", FEWEST_TASKS, MOST_TASKS, 0),
+        None if tasks is None or is_null(tasks) else inner.take_number("tasks_max", FEWEST_TASKS, MOST_TASKS, 0),
     )
     inner.finish()
     return limits

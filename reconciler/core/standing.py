@@ -169,6 +169,8 @@ def _health(name: str, service: str, instances: Iterable[str], facts: _Facts, *,
     found = [one for one in facts.findings[name] if one.service == service]
     if any(one.kind.is_problem for one in found) or any(map(is_stopped, known)):
         return Health.UNHEALTHY
+    if facts.observed.env_files is None and facts.desired.services[service].port:
+        return Health.UNKNOWN
     if (name, service) in facts.starting:
         return Health.STARTING
     return Health.OK

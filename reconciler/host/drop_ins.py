@@ -19,13 +19,18 @@ _MARK = Path("/run/rosterd/reload-due")
 
 
 def scan(root: Path = Path("/")) -> dict[str, str]:
-    """Return the texts of those that there are, by unit. Raises `ScanFailed`."""
+    """Return the texts of those that there are, by unit, "" for what is no file.
+
+    Raises `ScanFailed` or PermissionError.
+    """
     folder = root / FOLDER.lstrip("/")
     try:
         with os.scandir(folder) as entries:
             names = [entry.name for entry in entries if entry.name.endswith((".slice.d", ".service.d"))]
     except FileNotFoundError:
         return {}
+    except PermissionError:
+        raise
     except OSError as error:
         raise ScanFailed(f"{folder}: {error.strerror}") from error
     texts = {name.removesuffix(".d"): _text(folder / name / FILE_NAME) for name in sorted(names)}
@@ -63,6 +68,10 @@ def _text(path: Path) -> str | None:
         data = files.read_bytes(path, follow=True)
     except PermissionError:
         raise
+    except NotADirectoryError:
+        return None  # a file where systemd would have the folder, which it passes over
     except OSError as error:
+        if error.errno == files.NOT_A_FILE:
+            return ""  # as a link to /dev/null, which masks it
         raise ScanFailed(f"{path}: {error.strerror}") from error
     return None if data is None else data.decode("utf-8", "replace")

@@ -15,13 +15,13 @@ from typing import TypeVar
 
 from reconciler.core.desired import Desired
 from reconciler.core.drop_ins import slice_of
-from reconciler.core.observed import EnvFile, Listener, Observed
+from reconciler.core.observed import EnvFile, Listener, Observed, Units
 from reconciler.core.plan_accounts import home_of, managed_accounts
 from reconciler.core.plan_cuts import concerned, id_spans
 from reconciler.core.ports import port_number
 from reconciler.core.site import PortRule, template_of
 from reconciler.errors import ScanFailed
-from reconciler.host import scan_accounts, scan_cgroups, scan_files, scan_ports, scan_units
+from reconciler.host import drop_ins, scan_accounts, scan_cgroups, scan_files, scan_ports, scan_units
 from reconciler.host.bus import Systemd
 from reconciler.host.scan_home_work import scan_home_work
 from reconciler.host.scan_presence import Person, scan_presence
@@ -65,7 +65,7 @@ class Scanner:
             env_files=env_files,
             outputs=self._see(lambda: scan_files.scan_outputs(desired.outputs), "the maps") or {},
             proxies=self._see(lambda: scan_proxies(desired.proxies), "whether a proxy is to be reloaded") or {},
-            units=scan_units.scan_units(self._systemd, _templates(desired), last_run),
+            units=self._with_drop_ins(scan_units.scan_units(self._systemd, _templates(desired), last_run)),
             last_run=last_run,
             shell_exists=Path(desired.shell).exists(),
             listeners=_listeners(desired, env_files or {}, closely=self._closely),
@@ -77,6 +77,10 @@ class Scanner:
         if self._closely:
             seen = replace(seen, memory=scan_cgroups.scan_memory(seen.units.states or ()))
         return replace(seen, unseen=tuple(self._unseen))
+
+    def _with_drop_ins(self, units: Units) -> Units:
+        texts = self._see(drop_ins.scan, "the drop-ins of limits")
+        return replace(units, drop_ins=texts, reload_due=drop_ins.is_reload_due())
 
     def _with_homes(self, seen: Observed, desired: Desired) -> Observed:
         """Look at the homes of the people concerned, and at the skel of those being created."""

@@ -98,12 +98,14 @@ def _lower(first: int | None, second: int | None) -> int | None:
 
 def _mounted(kind: str, option: str, proc: Path) -> str | None:
     try:
-        lines = (proc / "self/mountinfo").read_text().splitlines()
+        data = (proc / "self/mountinfo").read_bytes()
     except OSError as error:
         raise ScanFailed(f"{error.filename}: {error.strerror}") from error
-    for line in lines:
+    # A person can mount something in their home, below a name of any bytes.
+    for line in data.decode("utf-8", "surrogateescape").split("\n"):
         before, _, after = line.partition(" - ")
-        found, _, options = after.split()[:3]
+        # The source between the two may be empty.
+        found, options = after.partition(" ")[0], after.rpartition(" ")[2]
         if found == kind and (not option or option in options.split(",")):
-            return before.split()[4]
+            return before.split(" ")[4]
     return None

@@ -17,7 +17,6 @@ from reconciler.core.last_run import LastRun
 from reconciler.core.observed import Units, UnitState
 from reconciler.core.site import template_of
 from reconciler.errors import ScanFailed, StepFailed
-from reconciler.host import drop_ins
 from reconciler.host.bus import Systemd
 from reconciler.host.files import NOT_A_FILE, read_bytes
 
@@ -48,8 +47,6 @@ def scan_units(
         states, why = None, str(error)
     return Units(
         states=states,
-        drop_ins=drop_ins.scan(root),
-        reload_due=drop_ins.is_reload_due(root),
         enabled=enabled,
         masked=masked,
         templates=frozenset(present),

@@ -88,10 +88,11 @@ class ToolFailed(StepFailed):
 
 
 class MemoryHost:
-    """A machine that is a value. `log` lists every action that was tried, in order.
+    """A machine that is a value. `log` lists every action that was tried, in order, `looks` how often it was looked at.
 
     `fails` gives the reason why an action fails, None where it does not; `ignores` says of which
-    actions success is reported although nothing happens.
+    actions success is reported although nothing happens; `listens` how many seconds after its start a unit
+    listens on its port, None for never. Time goes on only where somebody sleeps.
     """
 
     def __init__(
@@ -99,19 +100,54 @@ class MemoryHost:
         observed: Observed,
         fails: Callable[[Action], str | None] = lambda _action: None,
         ignores: Callable[[Action], bool] = lambda _action: False,
+        listens: Callable[[str], float | None] = lambda _unit: 0.0,
     ) -> None:
         """Start from `observed`."""
         self.observed = observed
         self.fails = fails
         self.ignores = ignores
+        self.listens = listens
         self.log: list[Action] = []
+        self.looks = 0
+        self.clock = 0.0
+        self._started: dict[str, float] = {}
 
     def observe(self, desired: Desired) -> Observed:
         """Return what is there; only what people have running is looked at for few, as on a machine."""
+        self.looks += 1
         seen = self.observed
         asked = concerned(desired, seen)
         presence = {name: found for name, found in seen.presence.items() if name in asked}
-        return replace(seen, presence=presence, containers=seen.containers if asked else ())
+        return replace(
+            seen,
+            presence=presence,
+            containers=seen.containers if asked else (),
+            units=replace(seen.units, states=self._states()),
+            listeners=tuple(found for found in seen.listeners if self._is_listening(found.unit)),
+            now=seen.now + int(self.clock),
+        )
+
+    def sleep(self, seconds: float) -> None:
+        """Let time go on."""
+        self.clock += seconds
+
+    def _states(self) -> Mapping[str, UnitState] | None:
+        """Return the units, each up since it was started here, or for longer than at the beginning."""
+        states = self.observed.units.states
+        if states is None:
+            return None
+        return {name: replace(state, up=self._up(name, state)) for name, state in states.items()}
+
+    def _up(self, unit: str, state: UnitState) -> float | None:
+        if unit in self._started:
+            return self.clock - self._started[unit]
+        return None if state.up is None else state.up + self.clock
+
+    def _is_listening(self, unit: str | None) -> bool:
+        if unit not in self._started:
+            return True
+        seconds = self.listens(unit)
+        return seconds is not None and self.clock - self._started[unit] >= seconds
 
     def apply(self, actions: Sequence[Action]) -> Iterator[Outcome]:
         """Carry out the actions one after the other."""
@@ -123,7 +159,10 @@ class MemoryHost:
         if (why := self.fails(action)) is not None:
             return Outcome(action, Status.FAILED, why)
         try:
-            self.observed = self.observed if self.ignores(action) else after(self.observed, action)
+            if not self.ignores(action):
+                self.observed = after(self.observed, action)
+                if isinstance(action, RunUnit) and action.start:
+                    self._started[action.unit] = self.clock
         except ToolFailed as error:
             self.observed = error.seen
             return Outcome(action, Status.FAILED, str(error))
@@ -163,7 +202,7 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             files = {**(seen.env_files or {}), (action.service, action.user): file}
             return replace(seen, env_files=files)
         case SetDropIn():
-            drop_ins = {unit: text for unit, text in seen.units.drop_ins.items() if unit != action.unit}
+            drop_ins = {unit: text for unit, text in (seen.units.drop_ins or {}).items() if unit != action.unit}
             drop_ins |= {} if action.text is None else {action.unit: action.text}
             return replace(seen, units=replace(seen.units, drop_ins=drop_ins, reload_due=False))
         case ReloadSystemd():

@@ -15,6 +15,8 @@ from reconciler.inputs import Inputs
 from tests.unit.facts import SITE
 from tests.unit.memory_host import MemoryHost
 
+MOST_SLEEPS = 1000
+
 
 @dataclass
 class Run:
@@ -37,12 +39,17 @@ class Run:
                 digest=lambda: str(min(self.loaded + 1, len(self.rosters))),
                 host=self.host,
                 executor=self.host,
-                sleep=self.sleeps.append,
+                sleep=self._sleep,
                 planned=self.shown.append,
                 ended=self.ended.append,
             ),
             self.purpose,
         )
+
+    def _sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        assert len(self.sleeps) < MOST_SLEEPS, "the run does not end"
+        self.host.sleep(seconds)
 
     def _load(self) -> Inputs:
         roster = self.rosters[min(self.loaded, len(self.rosters) - 1)]
@@ -91,10 +98,10 @@ class KilledAfter:
 def run_killed(host: MemoryHost, roster: Roster, actions: int, site: Site = SITE, purpose: Purpose = EVERYBODY) -> bool:
     """Reconcile, but be killed after some actions; return whether the run ended before that."""
     inputs = Inputs(roster, site, "")
-    nothing: Callable[[object], None] = lambda _: None  # noqa: E731 (three fields take it)
+    nothing: Callable[[object], None] = lambda _: None  # noqa: E731 (two fields take it)
     try:
         killed = KilledAfter(host, actions)
-        reconcile(Surroundings(lambda: inputs, lambda: "", host, killed, nothing, nothing, nothing), purpose)
+        reconcile(Surroundings(lambda: inputs, lambda: "", host, killed, host.sleep, nothing, nothing), purpose)
     except Killed:
         return False
     return True

@@ -8,8 +8,9 @@ from reconciler.core.actions import RunUnit, WriteOutput, WritePort
 from reconciler.core.observed import EnvFile, Units
 from reconciler.core.outputs import parse
 from reconciler.core.plan import Plan
+from reconciler.core.plan_ports import PortPlan, plan_ports
 from reconciler.core.site import OutputKind, PortRule, Service, Site
-from tests.unit.facts import Machine, bare, person, told
+from tests.unit.facts import Machine, bare, desired, person, told
 
 T3_OF_ALICE = "t3-serve@alice.service"
 
@@ -267,3 +268,47 @@ def test_a_service_whose_port_was_changed_under_it_is_told_and_not_restarted() -
     )
     assert T3_OF_ALICE not in started(plan)
     assert not plan.has_problems
+
+
+# --- who listens where ---
+
+
+def port_plan(machine: Machine) -> PortPlan:
+    return plan_ports(desired(person("alice"), person("bob")), machine.observed, ())
+
+
+def two_people() -> Machine:
+    return bare().person("alice", 1000, 3773, 8931).person("bob", 1001, 3774, 8932)
+
+
+def test_a_service_whose_own_unit_listens_on_its_port_is_listening() -> None:
+    plan = port_plan(two_people())
+    everybody = {(name, service) for name in ("alice", "bob") for service in ("t3", "playwright")}
+    assert (plan.listening, plan.elsewhere, plan.blocked) == (everybody, set(), set())
+
+
+def test_one_that_listens_nowhere_is_neither_listening_nor_elsewhere() -> None:
+    machine = two_people()
+    kept = [found for found in machine.observed.listeners if found.unit != T3_OF_ALICE]
+    plan = port_plan(machine.having(listeners=tuple(kept)))
+    assert ("alice", "t3") not in plan.listening | plan.elsewhere | plan.blocked
+
+
+def test_one_that_listens_on_another_port_is_elsewhere() -> None:
+    machine = two_people()
+    kept = [found for found in machine.observed.listeners if found.unit != T3_OF_ALICE]
+    plan = port_plan(machine.having(listeners=tuple(kept)).listener(4000, 1000, T3_OF_ALICE))
+    assert plan.elsewhere == {("alice", "t3")}
+    assert ("alice", "t3") not in plan.listening
+
+
+def test_one_that_listens_on_its_port_and_on_another_is_listening() -> None:
+    plan = port_plan(two_people().listener(4000, 1000, T3_OF_ALICE))
+    assert ("alice", "t3") in plan.listening
+    assert plan.elsewhere == set()
+
+
+def test_beside_a_stranger_on_its_port_a_service_is_blocked_and_not_listening() -> None:
+    plan = port_plan(two_people().listener(3773, 1001, "stranger.service", 77))
+    assert ("alice", "t3") in plan.blocked
+    assert ("alice", "t3") not in plan.listening | plan.elsewhere
