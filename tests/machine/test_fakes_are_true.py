@@ -61,8 +61,16 @@ usermod --password hash gus
 loginctl enable-linger gus
 until [ -S "/run/user/$1/bus" ]; do sleep 0.02; done
 runuser -u gus -- setsid -f sleep 80005 >/dev/null 2>&1
+touch /run/rosterd/reload-due
 """
-HOOK = "settle: 0\nhooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
+LIMITS = """\
+settle: 0
+tiers:
+  admin: {groups: [code-shared, docker, sudo], admin: true, cluster: exempt}
+  power-user: {limits: {tasks_max: 4096}}
+  namespace-owner: {namespaces: required}
+"""
+HOOK = "hooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
 HOMES = "homes: {notes: {directory: {path: notes}}}\n"
 # What packaging/home-steps is, for a machine with the checkout and without the package.
 HOME_STEPS = """\
@@ -101,6 +109,7 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, PEOPLE)
         kinds = compared(machine)
         machine.sh(DAMAGE)
+        machine.write(SITE, LIMITS)
         write_roster(machine, CHANGED)
         kinds += compared(machine)
         run(machine)
@@ -108,7 +117,7 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, WITH_GUS)
         run(machine)
         machine.sh(AT_WORK, machine.run("id", "-u", "gus").out.strip())
-        machine.write(SITE, HOOK + HOMES)
+        machine.write(SITE, LIMITS + HOOK + HOMES)
         machine.sh(OLD_UNIT, "ann")
         machine.write("/usr/lib/rosterd/home-steps", HOME_STEPS, mode=0o755)
         write_roster(machine, PEOPLE)
