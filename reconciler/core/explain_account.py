@@ -177,7 +177,11 @@ def _membership(case: Case, group: str) -> str:
 
 def _limits(case: Case) -> Attribute:
     """Return what the person may use in all, logins and services together."""
-    there = shown(case.observed.units.drop_ins.get(slice_of(case.account.uid))) if case.account else "none"
+    drop_ins = case.observed.units.drop_ins
+    if drop_ins is None:
+        there = UNSEEN
+    else:
+        there = shown(drop_ins.get(slice_of(case.account.uid))) if case.account else "none"
     if case.wanted is None:
         return Attribute(ACCOUNT, LIMITS, "kept" if case.account else "none", case.why_out, there)
     tier = case.wanted.tier

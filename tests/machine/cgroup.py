@@ -12,8 +12,8 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
-# Where systemd keeps its units on cgroup v1, and the controller that the tests of memory caps use.
-V1_HIERARCHIES = ("name=systemd", "memory")
+# Where systemd keeps its units on cgroup v1, and the controllers that the tests of limits use.
+V1_HIERARCHIES = ("name=systemd", "memory", "pids", "cpu", "cpuacct", "cpu,cpuacct")
 
 REMOVE_TIMEOUT = 10.0  # seconds
 

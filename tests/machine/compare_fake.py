@@ -35,14 +35,18 @@ def comparable(seen: Observed) -> Observed:
     - units that are loaded but inactive: systemd keeps them for a moment, or for what refers to them
     - the order of subordinate ranges, which the tools sort
     - sockets that are no service's, as those of sshd
-    - the clock
+    - the clock, for how long a unit has been up, and how often systemd started it again meanwhile
     - what is running of people who are not on record as cut off: a look leaves them out
     - foreign units that are loaded but inactive, likewise
     - which processes somebody has, if they have any, and of whoever lingers that too: their manager takes its time
     - of the steps on record in homes, when they were taken, what was said and what they relied on
     - an env file that by its name could be one of another service and another person: playwright-bob's of t3
     """
-    states = {name: state for name, state in (seen.units.states or {}).items() if state.active != "inactive"}
+    states = {
+        name: replace(state, up=None, restarts=None)
+        for name, state in (seen.units.states or {}).items()
+        if state.active != "inactive"
+    }
     cuts = seen.records.cuts if seen.records else {}
     return replace(
         seen,

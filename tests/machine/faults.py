@@ -1,7 +1,7 @@
 """A machine to break things in, and what the host itself says of what became of it.
 
 rosterd is put in place from the checkout, as the package would, and no unit of it starts a run. What people run are
-stand-ins that only wait.
+stand-ins that only wait, so nobody looks whether they listen.
 """
 
 import json
@@ -31,7 +31,7 @@ chmod 755 /usr/bin/t3 /usr/bin/npx
 groupadd --system docker
 groupadd --system code-shared
 mkdir -p /etc/rosterd
-echo 'settle: 0' >/etc/rosterd/site.yaml
+printf 'settle: 0\\nlisten: 0\\n' >/etc/rosterd/site.yaml
 systemctl daemon-reload
 """
 
@@ -81,7 +81,8 @@ FINGERPRINT = """
 cd /
 files="/etc/passwd /etc/group /etc/shadow /etc/gshadow /etc/subuid /etc/subgid /etc/ttyd-user-map /etc/ttyd-admins"
 for path in $files; do [ -e "$path" ] && stat -c '%n %i %a %U %Y' "$path" && sha256sum "$path"; done || :
-find /etc/t3-serve /var/lib/rosterd /home /srv -printf '%p %i %m %U:%G %s %T@ %C@ %l\\n' 2>/dev/null | sort
+find /etc/t3-serve /var/lib/rosterd/* /home /srv ! -path /var/lib/rosterd/last-run \\
+    -printf '%p %i %m %U:%G %s %T@ %C@ %l\\n' 2>/dev/null | sort
 find /etc/systemd/system -type l -printf '%p %l\\n' | sort
 systemctl list-units --no-legend --plain --all 't3-serve@*' 'playwright-*@*' | sort
 """

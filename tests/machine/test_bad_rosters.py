@@ -93,7 +93,7 @@ def unchanged(machine: Machine) -> Iterator[Machine]:
     assert fingerprint(machine) == before
     machine.sh('rm -rf "$1" && mkdir "$1"', "/etc/rosterd")
     machine.write(ROSTER, GOOD)
-    machine.write(SITE, "settle: 0\n")
+    machine.write(SITE, "settle: 0\nlisten: 0\n")
 
 
 def refusal(machine: Machine, *arguments: str) -> str:

@@ -61,11 +61,19 @@ usermod --password hash gus
 loginctl enable-linger gus
 until [ -S "/run/user/$1/bus" ]; do sleep 0.02; done
 runuser -u gus -- setsid -f sleep 80005 >/dev/null 2>&1
+touch /run/rosterd/reload-due
 """
 # A reload of a proxy is due, and there is no such proxy.
 DUE = "mkdir -p /run/rosterd/reload; touch /run/rosterd/reload/nginx-map"
 OUTPUTS = "outputs: [ttyd-user-map, ttyd-admins, dispatch-json, nginx-map]\n"
-HOOK = "settle: 0\nhooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
+LIMITS = """\
+settle: 0
+tiers:
+  admin: {groups: [code-shared, docker, sudo], admin: true, cluster: exempt}
+  power-user: {limits: {tasks_max: 4096}}
+  namespace-owner: {namespaces: required}
+"""
+HOOK = "hooks: {revoke_cluster_rbac: {command: [/usr/bin/true]}}\n"
 HOMES = "homes: {notes: {directory: {path: notes}}}\n"
 # What packaging/home-steps is, for a machine with the checkout and without the package.
 HOME_STEPS = """\
@@ -104,6 +112,7 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, PEOPLE)
         kinds = compared(machine)
         machine.sh(DAMAGE)
+        machine.write(SITE, LIMITS)
         write_roster(machine, CHANGED)
         kinds += compared(machine)
         run(machine)
@@ -111,7 +120,7 @@ def test_each_action_does_to_the_machine_what_it_does_to_the_host_in_memory() ->
         write_roster(machine, WITH_GUS)
         run(machine)
         machine.sh(AT_WORK, machine.run("id", "-u", "gus").out.strip())
-        machine.write(SITE, HOOK + HOMES + OUTPUTS)
+        machine.write(SITE, LIMITS + HOOK + HOMES + OUTPUTS)
         machine.sh(DUE)
         machine.sh(OLD_UNIT, "ann")
         machine.write("/usr/lib/rosterd/home-steps", HOME_STEPS, mode=0o755)

@@ -420,7 +420,7 @@ def test_without_subordinate_ids_left_only_that_person_fails_and_a_site_can_do_w
     assert "bob: FAILED account" in done.said
     assert "subordinate" in done.said.lower()
     assert not everything_wrong_but_records(host, ["anna"])
-    host.write(SITE, "settle: 0\nsubids: false\n")
+    host.write(SITE, "settle: 0\nlisten: 0\nsubids: false\n")
     run(host)
     assert account_problems(host, PEOPLE) == ["bob: 0 lines in /etc/subuid", "bob: 0 lines in /etc/subgid"]
     assert not service_problems(host, PEOPLE)

@@ -181,7 +181,7 @@ def assert_at_rest(trace: Trace) -> None:
     """See that a run started nothing, opened nothing below /home, and changed nothing but that it held the lock."""
     assert trace.programs == []
     assert [call for call in trace.calls if "/home/" in call and not call.startswith("sendmsg")] == []
-    assert [call for call in trace.changes if "/run/rosterd/" not in call] == []
+    assert trace.changes_beyond_its_own == []
 
 
 def _homes(machine: Machine) -> str:

@@ -132,6 +132,7 @@ def test_what_failed_is_an_error_and_what_was_done_is_not(logged: Logged) -> Non
     assert priorities == {
         ("action_done", INFO),
         ("action_failed", ERR),
+        ("unit_said", ERR),
         ("conflict", ERR),
         ("warning", WARNING),
         ("run_finished", WARNING),

@@ -33,7 +33,13 @@ from tests.machine.workstation import (
     write_roster,
 )
 
-OWN_UNITS = ("rosterd.service", "rosterd.timer", "rosterd.path", "rosterd-recheck.service")
+OWN_UNITS = (
+    "rosterd.service",
+    "rosterd.timer",
+    "rosterd.path",
+    "rosterd-recheck.service",
+    "rosterd-failed.service",
+)
 TEMPLATES = ("t3-serve@", "playwright-mcp@", "playwright-snapshot-refresh@")
 SERVICES = [f"{template}{name}.service" for template in TEMPLATES[:2] for name in ("alice", "bob")]
 

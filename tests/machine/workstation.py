@@ -45,6 +45,11 @@ FILE_CALLS = (
     "?utime,?utimes,utimensat,?futimesat,setxattr,lsetxattr,fsetxattr,removexattr,lremovexattr,fremovexattr"
 )
 
+# What every run writes, as strace names it: by path, or by folder and name.
+OWN_FILES = re.compile(
+    r'</run/rosterd/lock>|</var/lib/rosterd>, "(\.last-run\.rosterd-new|last-run)"|/\.last-run\.rosterd-new>'
+)
+
 # A D-Bus message tells the method it calls in the header field 3, a string: `\3\1s\0`, four bytes of length, the name.
 BUS_METHOD = re.compile(r"\\3\\1s\\0.{1,4}?\\0\\0\\0(\w+)\\0")
 
@@ -193,9 +198,14 @@ def map_lines(machine: Machine, path: str = "/etc/ttyd-user-map") -> list[str]:
 
 
 def everything(machine: Machine) -> str:
-    """Return all that a run could change: its files and the homes, with inodes and times, and the units with pids."""
+    """Return all that a run could change: its files and the homes, with inodes and times, and the units with pids.
+
+    The record that every run leaves of itself is left out.
+    """
     script = """
-        find /etc /home /var/lib/rosterd /var/mail -xdev -printf '%p %i %m %U:%G %s %T@ %C@ %l\\n' | sort
+        stat -c '%n %i %a %u:%g' /var/lib/rosterd 2>/dev/null || :
+        find /etc /home /var/lib/rosterd/* /var/mail -xdev ! -path /var/lib/rosterd/last-run \
+            -printf '%p %i %m %U:%G %s %T@ %C@ %l\\n' | sort
         systemctl show --property=Id,ActiveState,UnitFileState,MainPID '*@*.service' '*@*.timer'
     """
     return machine.sh(script).out
@@ -217,6 +227,11 @@ class Trace:
     def changes(self) -> list[str]:
         """The calls that changed a file, or could have through what they opened."""
         return [call for call in self.calls if not _is_only_reading(call) and " = -1 " not in call]
+
+    @property
+    def changes_beyond_its_own(self) -> list[str]:
+        """The changes without what every run writes: its lock, and the record of how it ended."""
+        return [call for call in self.changes if not OWN_FILES.search(call)]
 
     @property
     def bus_methods(self) -> list[str]:
