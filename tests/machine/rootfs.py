@@ -4,11 +4,11 @@ A root lies in the cache under a name made of its release and a hash of all that
 changed recipe is a new root and an unchanged one is never built twice. It is built under another name and
 renamed when it is complete: a root that exists is whole.
 
-    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser
+    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser bookworm-around
 
 builds what is missing and prints the paths. `bookworm-browser` is a Debian 12 with what tests.machine.node_parts
-brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. Building takes root, and
-the mirror that the host's own apt uses.
+brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. `bookworm-around` is one
+with what surrounds rosterd on a site's machine. Building takes root, and the mirror that the host's own apt uses.
 """
 
 import argparse
@@ -31,7 +31,8 @@ from tests.machine import node_parts
 
 RELEASES = ("bookworm", "trixie")
 BROWSER = "bookworm-browser"
-ROOTS = (*RELEASES, BROWSER)
+AROUND = "bookworm-around"
+ROOTS = (*RELEASES, BROWSER, AROUND)
 
 PACKAGES = (
     # A Debian with real logins: without libpam-systemd there are no sessions.
@@ -42,6 +43,9 @@ PACKAGES = (
     # What people on a workstation use, and what a test needs to act as them or to watch.
     "at", "cron", "curl", "git", "iproute2", "less", "openssh-server", "procps", "strace", "sudo", "tmux",
 )  # fmt: skip
+
+# Debian's packages of what surrounds rosterd on a site's machine. Where one brings a service, a test starts it.
+AROUND_PACKAGES = ("prometheus", "prometheus-node-exporter")
 
 # Run on the host when the packages are in; $1 is the root.
 SETUP = """\
@@ -57,6 +61,14 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
 done
 # Else every boot takes itself for the first one after an upgrade, and rebuilds caches.
 touch -r "$1/usr" "$1/etc/.updated" "$1/var/.updated"
+"""
+
+# After SETUP, in AROUND: nothing of these names starts at boot, as nothing else does that the other roots lack.
+AROUND_SETUP = """\
+set -eu
+for name in prometheus; do
+    rm -f "$1"/etc/systemd/system/*.wants/"$name"*
+done
 """
 
 # Ends all of a build when the process that asked for it is killed, and its mounts with it.
@@ -116,13 +128,16 @@ def host_mirror(apt: Path = Path("/etc/apt")) -> str:
 
 
 def _packages(name: str) -> tuple[str, ...]:
-    return (*PACKAGES, *node_parts.DEBIAN_PACKAGES) if name == BROWSER else PACKAGES
+    more = {BROWSER: node_parts.DEBIAN_PACKAGES, AROUND: AROUND_PACKAGES}
+    return (*PACKAGES, *more.get(name, ()))
 
 
 def _recipe_hash(name: str) -> str:
     recipe: tuple[object, ...] = (BUILDER_VERSION, name, sorted(_packages(name)), SETUP)
     if name == BROWSER:
         recipe = (*recipe, node_parts.RECIPE)
+    if name == AROUND:
+        recipe = (*recipe, AROUND_SETUP)
     return hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
 
 
@@ -155,7 +170,8 @@ def _run_mmdebstrap(name: str, target: Path) -> None:
         "--variant=minbase",
         f"--include={','.join(_packages(name))}",
         f"--customize-hook={SETUP}",
-        name.removesuffix("-browser"),
+        *([f"--customize-hook={AROUND_SETUP}"] if name == AROUND else []),
+        name.partition("-")[0],
         str(target),
         host_mirror(),
     ]
