@@ -165,7 +165,10 @@ def _health(name: str, service: str, instances: Iterable[str], facts: _Facts, *,
         return Health.UNKNOWN
     known = [states.get(unit, _ABSENT) for unit in instances]
     if not wanted:
-        return Health.OFF if all(map(is_stopped, known)) else Health.UNHEALTHY
+        if all(map(is_stopped, known)):
+            return Health.OFF
+        # What somebody runs whom a guard keeps from being cut off is as it was.
+        return Health.OK if name in facts.plan.held else Health.UNHEALTHY
     found = [one for one in facts.findings[name] if one.service == service]
     if any(one.kind.is_problem for one in found) or any(map(is_stopped, known)):
         return Health.UNHEALTHY
