@@ -50,9 +50,10 @@ unit: ## unit and property tests
 .PHONY: machine-test
 machine-test: deb ## tests on real systemd, in throwaway machines
 	@packaging/dev-setup machine
-	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie bookworm-proxies
-	@# Where it cannot be had, the tests that need it are skipped and say why; but not in CI.
+	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
+	@# Where one of these cannot be had, the tests that need it are skipped and say why; but not in CI.
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm-browser || [ '$(CI)' != true ]
+	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm-around || [ '$(CI)' != true ]
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) tests/machine
 
 # What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions, a minute of swapped links.

@@ -19,6 +19,7 @@ from reconciler.core.actions import (
     Key,
     LockAccount,
     RetireUnits,
+    RunHook,
     RunUnit,
     SetLinger,
     TakeHomeStep,
@@ -93,7 +94,8 @@ class Look:
 class Report:
     """What a run did. `people` are on the roster, None where it was about one person.
 
-    `last` is the last look, `site` the policy it went by, `drift` how many changes the first look asked for.
+    `last` is the last look, `site` the policy it went by, `digest` that of the files. `drift` is how many changes the
+    first look asked for, without those that come due as time passes.
 
     `failed` are the actions that did not work, and not at a further try either, by kind and key.
 
@@ -104,6 +106,7 @@ class Report:
     people: int | None
     last: Look
     site: Site
+    digest: str = ""
     drift: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
     failed: dict[tuple[str, Key], Action] = field(default_factory=dict)
@@ -140,7 +143,8 @@ def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Repor
     """Make the host agree with the files. Raises `RosterdError` where nothing could be begun."""
     inputs = surroundings.load()
     first = look(surroundings.host, inputs, purpose)
-    report = Report(_people(inputs, purpose), first, inputs.site, drift=len(first.plan.actions))
+    drift = sum(not isinstance(action, _IN_TIME) for action in first.plan.actions)
+    report = Report(_people(inputs, purpose), first, inputs.site, inputs.digest, drift)
     try:
         _repeat(surroundings, inputs, purpose, report)
     except RosterdError as error:
@@ -161,7 +165,7 @@ def _repeat(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, report
         if not passes_left or surroundings.digest() == inputs.digest:
             break
         inputs = surroundings.load()
-        report.people, report.site = _people(inputs, purpose), inputs.site
+        report.people, report.site, report.digest = _people(inputs, purpose), inputs.site, inputs.digest
         report.last = look(surroundings.host, inputs, purpose)
 
 
@@ -287,6 +291,7 @@ class _Applying:
 
 
 _HELD_SHUT = (HoldJobs, LockAccount, SetLinger)
+_IN_TIME = (TakeHomeStep, RunHook)
 _ONCE = (RunUnit, HaltUnit, RetireUnits, TakeHomeStep)
 
 

@@ -17,6 +17,7 @@ from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan import Plan
 from reconciler.core.site import instance_of
 from reconciler.core.standing import standing
+from reconciler.core.status import MachineStatus
 from reconciler.core.text import escaped
 from reconciler.engine import Report
 
@@ -81,20 +82,38 @@ def restarts_of(report: Report) -> dict[str, int] | None:
     return None if states is None else {name: state.restarts for name, state in states.items() if state.restarts}
 
 
-def results_of(report: Report) -> Results:
-    """Return what the metrics tell of a run."""
+def results_of(report: Report, before: LastRun | None) -> Results:
+    """Return what the metrics tell of a run; `before` is the one before it."""
     kinds = Counter(finding.kind for finding in report.plan.findings)
     failed = {action.user for action in report.failed.values() if action.user}
+    status = standing(report.last.desired, report.last.observed, report.plan)
+    edited = before is None or before.digest != report.digest
     return Results(
-        status=standing(report.last.desired, report.last.observed, report.plan),
-        drift=report.drift,
+        status=status,
+        drift=0 if edited else report.drift,
         actions=Counter((outcome.action.kind, outcome.status.value) for outcome in report.outcomes),
         conflicts=kinds[FindingKind.CONFLICT],
         pending=kinds[FindingKind.PENDING],
         held=len(report.plan.held),
+        unmet=len(report.unmet),
         failed_users=len(failed),
-        restarts={(instance_of(unit), unit): number for unit, number in (restarts_of(report) or {}).items()},
+        user_problems=_problems_of_users(report),
+        restarts=_restarts_of_all(status, restarts_of(report)),
     )
+
+
+def _problems_of_users(report: Report) -> Counter[str]:
+    found = [finding.user for finding in report.plan.findings if finding.kind.is_problem]
+    found += [action.user for action in (*report.failed.values(), *report.unmet)]
+    return Counter(user for user in found if user is not None)
+
+
+def _restarts_of_all(status: MachineStatus, known: Mapping[str, int] | None) -> dict[tuple[str, str], int]:
+    """Return the restarts of everybody's services, 0 too: what has not been there before has not increased."""
+    if known is None:
+        return {}
+    units = [unit.name for user in status.users for service in user.services for unit in service.units]
+    return {(instance_of(name), name): known.get(name, 0) for name in units if name.endswith(".service")}
 
 
 def log_summary(report: Report, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from reconciler.cli.exits import Exit
 from reconciler.core import metrics
 from reconciler.core.last_run import LastRun
 from reconciler.core.site import Site
+from reconciler.core.text import escaped
 from reconciler.engine import Report
 from reconciler.errors import StepFailed
 from reconciler.host.files import replace_file
@@ -20,6 +21,7 @@ from reconciler.host.state import State
 
 # The node exporter runs as a user of its own.
 _METRICS_MODE = 0o644
+_METRICS_ADVICE = "its folder must exist, and rosterd.service be allowed to write there: a drop-in with ReadWritePaths="
 
 
 def keep(run: LastRun, done: Report | None, site: Site | None) -> Exit:
@@ -30,30 +32,44 @@ def keep(run: LastRun, done: Report | None, site: Site | None) -> Exit:
     """
     state = State()
     before = state.last_run()
+    wanted = site is not None and site.metrics is not None
+    results = report.results_of(done, before) if done and wanted else None
+    kept = _completed(run, done, before)
+    errors = _write(state, kept, results, site)
+    for error in errors:
+        structlog.get_logger().error("run_not_kept", message=error)
+    if errors and run.exit == Exit.OK:
+        run = replace(run, exit=Exit.PROBLEMS)
+        _write(state, _completed(run, done, before), results, site)  # what can be written is to tell it
+    return Exit(run.exit)
+
+
+def _completed(run: LastRun, done: Report | None, before: LastRun | None) -> LastRun:
+    """Return a run with what it has from the one before it, where it does not know better."""
     restarts = report.restarts_of(done) if done else None
-    good = before.good if before else None
-    kept = replace(
+    if restarts is None:
+        restarts = dict(before.restarts) if before else {}
+    return replace(
         run,
-        good=run.at if run.exit == Exit.OK else good,
-        restarts=restarts if restarts is not None else before.restarts if before else {},
+        good=run.at if run.exit == Exit.OK else before.good if before else None,
+        restarts=restarts,
+        digest=done.digest if done else before.digest if before else "",
     )
-    file = site.metrics if site is not None else None
-    if file is not None:
-        text = metrics.render(kept, report.results_of(done) if done else None)
-        if not _is_written(lambda: replace_file(Path(file), text.encode(), _METRICS_MODE)) and run.exit == Exit.OK:
-            kept = replace(kept, exit=int(Exit.PROBLEMS), good=good)  # the record tells how the run really ended
-    if not _is_written(lambda: state.save_last_run(kept)) and run.exit == Exit.OK:
-        return Exit.PROBLEMS
-    return Exit(kept.exit)
 
 
-def _is_written(write: Callable[[], None]) -> bool:
+def _write(state: State, run: LastRun, results: metrics.Results | None, site: Site | None) -> list[str]:
+    """Write all that is kept of a run; return in words what could not be written."""
+    errors = []
     try:
-        write()
+        state.save_last_run(run)
     except StepFailed as error:
-        structlog.get_logger().error("run_not_kept", message=f"what is to be kept of this run is not: {error}")
-        return False
-    return True
+        errors.append(f"this run is not on record: {error}")
+    if site is not None and site.metrics is not None:
+        try:
+            replace_file(Path(site.metrics), metrics.render(run, results).encode(), _METRICS_MODE)
+        except StepFailed as error:
+            errors.append(escaped(f"this run is not in the metrics: {error}; {_METRICS_ADVICE}"))
+    return errors
 
 
 def tell(done: Report, run: LastRun, said: Mapping[str, Sequence[str]]) -> None:

@@ -177,13 +177,15 @@ def _membership(case: Case, group: str) -> str:
 
 def _limits(case: Case) -> Attribute:
     """Return what the person may use in all, logins and services together."""
-    drop_ins = case.observed.units.drop_ins
-    if drop_ins is None:
-        there = UNSEEN
-    else:
-        there = shown(drop_ins.get(slice_of(case.account.uid))) if case.account else "none"
+    there = _limits_there(case)
     if case.wanted is None:
         return Attribute(ACCOUNT, LIMITS, "kept" if case.account else "none", case.why_out, there)
     tier = case.wanted.tier
     why = f"tier {tier}, {case.sources.of_site('tiers', tier, 'limits')}"
     return Attribute(ACCOUNT, LIMITS, shown(limits_text(case.wanted.limits)), why, there)
+
+
+def _limits_there(case: Case) -> str:
+    if case.observed.units.drop_ins is None:
+        return UNSEEN
+    return shown(case.observed.units.drop_ins.get(slice_of(case.account.uid))) if case.account else "none"

@@ -12,7 +12,8 @@ class LastRun:
     """`at` counts seconds since 1970 at its end, `exit` is its exit code, `seconds` how long it took.
 
     `good` is when the last one ended that everything went well in, None where there was none. `restarts` is how often
-    systemd had restarted a unit by itself, of those where it had.
+    systemd had restarted a unit by itself, of those where it had. `digest` is that of the roster and the site file that
+    it went by, or, where they were refused, the run before.
     """
 
     id: str
@@ -21,6 +22,7 @@ class LastRun:
     seconds: float
     good: int | None = None
     restarts: Mapping[str, int] = field(default_factory=dict)
+    digest: str = ""
 
 
 def last_run_document(run: LastRun) -> dict[str, Any]:
@@ -38,4 +40,5 @@ def last_run_from(document: Mapping[str, Any]) -> LastRun:
         seconds=float(document["seconds"]),
         good=None if good is None else int(good),
         restarts={str(unit): int(number) for unit, number in document["restarts"].items()},
+        digest=str(document["digest"]),
     )

@@ -1,14 +1,14 @@
 """The metrics of a run, in the text format that the node exporter's textfile collector reads.
 
 Names and units are as OpenMetrics has them: seconds, and `_total` for what only counts up. Everything else is a gauge
-of the last run.
+of the last run. docs/metrics.md has them all, packaging/rosterd-alerts.yaml asks for them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from reconciler.core.last_run import LastRun
 from reconciler.core.status import AccountState, Health, MachineStatus
@@ -21,7 +21,9 @@ Sample = tuple[Labels, float]
 class Results:
     """What a run over everybody found and did.
 
-    `drift` is how many changes its first look asked for, `actions` how many actions of each kind ended how.
+    `drift` is how many changes its first look asked for although nobody had edited anything, `actions` how many
+    actions of each kind ended how. `user_problems` are those of each person who has any, `restarts` how often systemd
+    has restarted a person's service, by person and unit: of every service, of none where systemd could not be asked.
     """
 
     status: MachineStatus
@@ -30,8 +32,10 @@ class Results:
     conflicts: int
     pending: int
     held: int
+    unmet: int
     failed_users: int
-    restarts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    user_problems: Mapping[str, int]
+    restarts: Mapping[tuple[str, str], int]
 
 
 def render(run: LastRun, results: Results | None) -> str:
@@ -41,10 +45,9 @@ def render(run: LastRun, results: Results | None) -> str:
 
 
 def _of_run(run: LastRun) -> Iterator[tuple[str, str, str, Sequence[Sample]]]:
-    yield "rosterd_run_end_timestamp_seconds", "gauge", "When the last run ended.", [((), run.at)]
-    if run.good is not None:
-        text = "When the last run ended that went well in everything."
-        yield "rosterd_run_success_timestamp_seconds", "gauge", text, [((), run.good)]
+    yield "rosterd_run_end_timestamp_seconds", "gauge", "When the last run ended, in Unix time.", [((), run.at)]
+    text = "When the last run ended that had exit code 0, in Unix time; 0 if there was none."
+    yield "rosterd_run_success_timestamp_seconds", "gauge", text, [((), run.good or 0)]
     yield "rosterd_run_duration_seconds", "gauge", "How long the last run took.", [((), run.seconds)]
     yield "rosterd_run_exit_code", "gauge", "The exit code of the last run, as in rosterd(8).", [((), run.exit)]
 
@@ -56,13 +59,19 @@ def _of_results(results: Results) -> Iterator[tuple[str, str, str, Sequence[Samp
     yield "rosterd_services", "gauge", "Services of people, by how they are.", _each("health", Health, health)
     actions = [((("kind", kind), ("result", result)), count) for (kind, result), count in results.actions.items()]
     yield "rosterd_run_actions", "gauge", "Actions of the last run, by kind and result.", sorted(actions)
-    yield "rosterd_run_drift_actions", "gauge", "Changes that the last run found to be due.", [((), results.drift)]
+    text = "Changes that were due at the begin of the last run although no file had been edited since the run before."
+    yield "rosterd_run_drift_actions", "gauge", text, [((), results.drift)]
+    text = "Changes of the last run that did not take effect although nothing failed."
+    yield "rosterd_run_unmet_actions", "gauge", text, [((), results.unmet)]
     yield "rosterd_run_conflicts", "gauge", "What stands in the way of the last run.", [((), results.conflicts)]
     yield "rosterd_run_pending_steps", "gauge", "Steps outside of this machine to take.", [((), results.pending)]
     yield "rosterd_run_held_cuts", "gauge", "People whom a guard keeps from being cut off.", [((), results.held)]
     yield "rosterd_run_failed_users", "gauge", "People for whom an action failed.", [((), results.failed_users)]
+    problems = [((("os_user", user),), number) for user, number in results.user_problems.items()]
+    text = "What failed, is unhealthy, stands in the way or did not take effect, for each person of whom that is so."
+    yield "rosterd_run_user_problems", "gauge", text, sorted(problems)
     restarts = [((("os_user", user), ("unit", unit)), number) for (user, unit), number in results.restarts.items()]
-    text = "Restarts by systemd of units that had any, since somebody started them."
+    text = "Restarts of a person's service by systemd itself, since somebody last started it."
     yield "rosterd_unit_restarts_total", "counter", text, sorted(restarts)
 
 

@@ -129,16 +129,15 @@ def _services(name: str, user: DesiredUser | None, facts: _Facts) -> Iterable[Se
         runs = [unit for unit in instances if unit in states and not is_stopped(states[unit])]
         if port is None and not runs and not (wanted and wanted.enabled):
             continue
+        used = [facts.observed.memory[unit] for unit in instances if unit in facts.observed.memory]
         health = _health(name, service.name, instances, facts, wanted=bool(wanted and wanted.running))
         yield ServiceStatus(
             name=service.name,
             port=port,
             listener=_listener(port, facts),
             units=tuple(_unit(unit, facts.observed) for unit in instances) if not stone else (),
-            memory=_sum(facts.observed.memory[unit].now for unit in instances if unit in facts.observed.memory),
-            memory_max=min(
-                (cap for unit in instances if (cap := _cap(unit, facts.observed)) is not None), default=None
-            ),
+            memory=sum(memory.now for memory in used) if used else None,
+            memory_max=min((memory.cap for memory in used if memory.cap is not None), default=None),
             health=health,
         )
 
@@ -165,7 +164,9 @@ def _health(name: str, service: str, instances: Iterable[str], facts: _Facts, *,
         return Health.UNKNOWN
     known = [states.get(unit, _ABSENT) for unit in instances]
     if not wanted:
-        return Health.OFF if all(map(is_stopped, known)) else Health.UNHEALTHY
+        # What somebody runs whom a guard keeps from being cut off is as it was.
+        running = Health.OK if name in facts.plan.held else Health.UNHEALTHY
+        return Health.OFF if all(map(is_stopped, known)) else running
     found = [one for one in facts.findings[name] if one.service == service]
     if any(one.kind.is_problem for one in found) or any(map(is_stopped, known)):
         return Health.UNHEALTHY
@@ -174,15 +175,6 @@ def _health(name: str, service: str, instances: Iterable[str], facts: _Facts, *,
     if (name, service) in facts.starting:
         return Health.STARTING
     return Health.OK
-
-
-def _cap(unit: str, observed: Observed) -> int | None:
-    return observed.memory[unit].cap if unit in observed.memory else None
-
-
-def _sum(numbers: Iterable[int]) -> int | None:
-    found = list(numbers)
-    return sum(found) if found else None
 
 
 def _held(plan: Plan) -> list[str]:

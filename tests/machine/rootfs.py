@@ -4,11 +4,12 @@ A root lies in the cache under a name made of its release and a hash of all that
 changed recipe is a new root and an unchanged one is never built twice. It is built under another name and
 renamed when it is complete: a root that exists is whole.
 
-    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser bookworm-proxies
+    python3 -m tests.machine.rootfs bookworm trixie bookworm-browser bookworm-around
 
 builds what is missing and prints the paths. `bookworm-browser` is a Debian 12 with what tests.machine.node_parts
-brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. `bookworm-proxies` has
-nginx and caddy, neither of which starts by itself. Building takes root, and the mirror that the host's own apt uses.
+brings as well: Chromium, npm with the browser MCP to be had from it, and the agent's command. `bookworm-around` is one
+with what surrounds rosterd on a site's machine: proxies and Prometheus, none of which starts by itself. Building takes
+root, and the mirror that the host's own apt uses.
 """
 
 import argparse
@@ -31,8 +32,8 @@ from tests.machine import node_parts
 
 RELEASES = ("bookworm", "trixie")
 BROWSER = "bookworm-browser"
-PROXIES = "bookworm-proxies"
-ROOTS = (*RELEASES, BROWSER, PROXIES)
+AROUND = "bookworm-around"
+ROOTS = (*RELEASES, BROWSER, AROUND)
 
 PACKAGES = (
     # A Debian with real logins: without libpam-systemd there are no sessions.
@@ -44,8 +45,11 @@ PACKAGES = (
     "at", "cron", "curl", "git", "iproute2", "less", "openssh-server", "procps", "strace", "sudo", "tmux",
 )  # fmt: skip
 
-# What a root has beside PACKAGES.
-MORE_PACKAGES = {BROWSER: node_parts.DEBIAN_PACKAGES, PROXIES: ("caddy", "nginx-light", "openssl")}
+# What a root has beside PACKAGES; around is what surrounds rosterd on a site's machine.
+MORE_PACKAGES = {
+    BROWSER: node_parts.DEBIAN_PACKAGES,
+    AROUND: ("caddy", "nginx-light", "openssl", "prometheus", "prometheus-node-exporter"),
+}
 
 # Run on the host when the packages are in; $1 is the root.
 SETUP = """\
@@ -63,10 +67,11 @@ done
 touch -r "$1/usr" "$1/etc/.updated" "$1/var/.updated"
 """
 
-# Both would take port 80.
-PROXIES_SETUP = """\
-rm "$1"/etc/systemd/system/multi-user.target.wants/nginx.service
-rm "$1"/etc/systemd/system/multi-user.target.wants/caddy.service
+# After SETUP, in AROUND: nothing of these starts at boot, as nothing else does that the other roots lack.
+AROUND_SETUP = """\
+for name in caddy nginx prometheus; do
+    rm -f "$1"/etc/systemd/system/*.wants/"$name"*
+done
 """
 
 # Ends all of a build when the process that asked for it is killed, and its mounts with it.
@@ -130,7 +135,7 @@ def _packages(name: str) -> tuple[str, ...]:
 
 
 def _setup(name: str) -> str:
-    return SETUP + PROXIES_SETUP if name == PROXIES else SETUP
+    return SETUP + AROUND_SETUP if name == AROUND else SETUP
 
 
 def _recipe_hash(name: str) -> str:

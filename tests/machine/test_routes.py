@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine.machine import CHECKOUT, Machine
-from tests.machine.rootfs import PROXIES, rootfs
+from tests.machine.rootfs import AROUND, rootfs
 from tests.machine.sso_stand_in import NAMELESS, PORT
 from tests.machine.workstation import (
     QUICK,
@@ -159,7 +159,7 @@ class Front:
 def front(request: pytest.FixtureRequest, deb: Path) -> Iterator[Front]:
     """Boot a workstation, make a run, and set its proxy up as the page says."""
     proxy: Proxy = request.param
-    with Machine(rootfs(PROXIES)) as machine:
+    with Machine(rootfs(AROUND)) as machine:
         machine.install(deb)
         stop_own_units(machine)
         machine.run("systemctl", "--quiet", "mask", "--runtime", "rosterd-recheck.service")

@@ -345,7 +345,7 @@ def _with_running(seen: Observed, action: RunUnit) -> Observed:
     if action.enable:
         units = replace(units, enabled=units.enabled | {action.unit})
     port = _port_of(seen, action) if action.start else None
-    placed = True if action.unit in units.drop_ins else None
+    placed = True if action.unit in (units.drop_ins or {}) else None
     state = UnitState("active", "running" if action.unit.endswith(".service") else "waiting", in_slice=placed)
     if port is not None and any(listener.port == port for listener in seen.listeners):
         state = UnitState("failed", "failed")
