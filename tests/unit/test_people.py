@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,6 +90,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         monkeypatch.setattr(module, "begin", begin)
         monkeypatch.setattr(module, "this_machine", lambda _files=None: (made.host, made.host))
     monkeypatch.setattr(lock, "exclusive", exclusive)
+    monkeypatch.setattr(time, "sleep", made.host.sleep)
     monkeypatch.setattr(people, "session_uid", lambda: made.session)
     monkeypatch.setattr(people, "State", lambda: made.state)
     monkeypatch.setattr(people, "Files", lambda *options, **trusted: Given(made, *options, **trusted))
