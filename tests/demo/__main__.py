@@ -38,6 +38,14 @@ done
 """
 
 
+LIMITS = """\
+tiers:
+  admin: {groups: [code-shared, docker, sudo], admin: true, cluster: exempt}
+  power-user: {limits: {memory_max: 2G, tasks_max: 1000}}
+  namespace-owner: {namespaces: required}
+"""
+
+
 class DemoError(Exception):
     """A step did not show what it should."""
 
@@ -174,6 +182,39 @@ def homes(demo: Demo, machine: Machine) -> None:
     demo.show("journalctl", "--unit=rosterd-home@carol", "--output=cat", has=("Finished",))
 
 
+def standing(demo: Demo, machine: Machine) -> None:
+    """Show what an administrator sees where all is well, and where somebody's program is in the way."""
+    demo.say("How everybody stands: the state of each service, who really listens on its port, what a run would do.")
+    demo.show("rosterd", "status", has=("alice", "parked", "Nobody needs attention."), hasnt=("unhealthy",))
+
+    demo.say("Now bob's server is down, and a program of erin's has taken its port.")
+    machine.run("systemctl", "stop", "t3-serve@bob")
+    erins = ("runuser", "-u", "erin", "--", "setsid", "--fork", "/usr/bin/t3", "serve", "--port", "3774")
+    machine.start(*erins)
+    wait_for(lambda: ":3774" in machine.run("ss", "-Hltn").out, "the start of erin's program")
+    demo.show("rosterd", "status", has=("1 of 5 needs attention: bob.", "of erin"))
+    demo.show("rosterd", "explain", "bob", has=("kept", "port 3774 is held by another process", "user erin"))
+    demo.show("rosterd", "doctor", "--wait", "0", code=3, has=("port-held", "erin"))
+
+    demo.say(
+        "A run moves nothing and kills nobody: it says so, and exits 3. With the program gone, the next one mends it."
+    )
+    demo.show("rosterd", code=3, has=("port 3774 is held by another process",))
+    machine.run("pkill", "-u", "erin", "-f", "port 3774")
+    wait_for(lambda: ":3774" not in machine.run("ss", "-Hltn").out, "the end of erin's program")
+    demo.show("rosterd", has=("t3-serve@bob.service: stopped → running",))
+
+    demo.say("One ceiling a person: the site gives power users limits, for their logins and services together.")
+    machine.write("/etc/rosterd/site.yaml", SITE + LIMITS)
+    demo.show("rosterd", has=("user-1001.slice: memory_max none → 2G", "restart pending"))
+    demo.show("systemctl", "restart", "t3-serve@bob", "playwright-mcp@bob")
+    demo.show(
+        *("systemctl", "show", "--property=MemoryMax,TasksMax,ControlGroup", "user-1001.slice", "t3-serve@bob"),
+        has=("MemoryMax=2147483648", "ControlGroup=/user.slice/user-1001.slice/t3-serve@bob.service"),
+    )
+    machine.write("/etc/rosterd/site.yaml", SITE)
+
+
 def leaving(demo: Demo, machine: Machine) -> None:
     """Show a person who leaves with everything open, and their return."""
     demo.say("carol has a password, a crontab, a lingering session and something that runs in the background.")
@@ -271,6 +312,7 @@ def main() -> int:
             run(demo, machine)
             after(demo, machine)
             homes(demo, machine)
+            standing(demo, machine)
             leaving(demo, machine)
             deleting(demo, machine)
         except (DemoError, CommandError) as error:
