@@ -42,7 +42,7 @@ def last_run_text(status: MachineStatus, now: int) -> str:
     if status.run is None:
         return "Last run: none on record"
     ended = _EXITS.get(status.run.exit, f"exit code {status.run.exit}")
-    failed = "" if status.run.exit == 0 else f"; journalctl RUN_ID={status.run.id}"
+    failed = "" if status.run.exit == 0 else f"; journalctl RUN_ID={escaped(status.run.id)}"
     return f"Last run: {shown_time(status.run.at)} ({_ago(now - status.run.at)}), {ended}{failed}"
 
 
@@ -73,9 +73,9 @@ def size_text(size: int | None) -> str:
     if size is None:
         return _NONE
     number, unit = float(size), 0
-    while number >= _KIBI and unit < len(_UNITS) - 1:
+    while round(number) >= _KIBI and unit < len(_UNITS) - 1:
         number, unit = number / _KIBI, unit + 1
-    digits = 1 if unit and number < _ONE_DIGIT else 0
+    digits = 1 if unit and round(number, 1) < _ONE_DIGIT else 0
     return f"{number:.{digits}f}{_UNITS[unit]}"
 
 
