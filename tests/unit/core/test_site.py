@@ -197,7 +197,23 @@ def test_memory_is_a_size_with_its_unit_or_a_share(size: str) -> None:
 
 @pytest.mark.parametrize(
     "size",
-    ["0M", "08G", "8g", "8GB", "8Gi", "8.5G", "101%", "0%", "200%", "8589934592", "-1G", "infinity", "''", "8 G"],
+    [
+        "0M",
+        "08G",
+        "8g",
+        "8GB",
+        "8Gi",
+        "8.5G",
+        "101%",
+        "0%",
+        "200%",
+        "8589934592",
+        "-1G",
+        "infinity",
+        "''",
+        "8 G",
+        "'8589934592'",
+    ],
 )
 def test_memory_in_other_words_is_refused(size: str) -> None:
     assert is_refused(f"tiers: {{staff: {{limits: {{memory_max: {size}}}}}}}\n")
