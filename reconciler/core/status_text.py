@@ -45,7 +45,7 @@ def last_run_text(status: MachineStatus, now: int) -> str:
     """Return a line about the last run over everybody; one that went wrong is told with where to read on."""
     if status.run is None:
         return "Last run: none on record."
-    more = f" See: journalctl RUN_ID={status.run.id}" if status.run.exit else ""
+    more = f" See: journalctl RUN_ID={escaped(status.run.id)}" if status.run.exit else ""
     return f"Last run: {run_ended(status.run, now)}: {exit_words(status.run.exit)}.{more}"
 
 

@@ -19,4 +19,7 @@ def last_lines(unit: str, since: int) -> tuple[str, ...]:
         finished = run(["journalctl", *options], timeout=_SECONDS)
     except StepFailed:
         return ()
-    return tuple(line for line in finished.out.splitlines() if line.strip()) if finished.code == 0 else ()
+    if finished.code != 0:
+        return ()
+    # A message can have any number of lines.
+    return tuple(line for line in finished.out.split("\n") if line.strip())[-_LINES:]

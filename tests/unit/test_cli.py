@@ -301,6 +301,45 @@ def test_a_map_of_the_cluster_that_cannot_be_used_ends_with_1(
     assert ended.stderr.startswith(f"rosterd: {folder}/k8s.json: ")
 
 
+# --- status ---
+
+
+def test_status_needs_no_root_and_says_what_it_could_not_see(rosterd: Rosterd, roster: Path) -> None:
+    ended = rosterd("status", "--roster", roster, unprivileged=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    rows = [line.split()[:3] for line in lines(ended.stdout)]
+    assert ["zz-alice", "admin", "missing"] in rows
+    assert ["zz-bob", "power-user", "missing"] in rows
+    assert "\x1b" not in ended.stdout
+    assert lines(ended.stdout)[-1].startswith("People: ")
+    assert "Could not be seen: shadow lines (/etc/shadow: Permission denied)" in lines(ended.stdout)
+
+
+def test_status_for_programs_is_one_json_document_and_ends_with_0_whatever_it_tells(
+    rosterd: Rosterd, roster: Path
+) -> None:
+    ended = rosterd("status", "--json", "--roster", roster, unprivileged=True)
+    assert ended.returncode == 0
+    document = json.loads(ended.stdout)
+    assert document["version"] == 1
+    assert {user["name"] for user in document["users"]} >= {"zz-alice", "zz-bob"}
+    # There is no system bus for tests, which is a problem of the machine.
+    assert any("services are not looked after" in text for text in document["problems"])
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_status_of_a_refused_roster_ends_with_5(rosterd: Rosterd, roster: Path, more: list[str]) -> None:
+    roster.write_text("users: [\n")
+    ended = rosterd("status", *more, "--roster", roster, unprivileged=True)
+    assert (ended.returncode, ended.stdout) == (5, "")
+    assert ended.stderr.startswith(f"{roster}:")
+
+
+def test_status_with_a_site_file_that_is_missing_ends_with_5(rosterd: Rosterd, roster: Path, folder: Path) -> None:
+    ended = rosterd("status", "--roster", roster, "--site", folder / "none.yaml", unprivileged=True)
+    assert ended.returncode == 5
+
+
 # --- derive ---
 
 

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from reconciler.core.actions import Action, AddToGroups, CreateAccount
+from reconciler.core.actions import Action, AddToGroups, CreateAccount, RunUnit
 from reconciler.core.last_run import LastRun
+from reconciler.core.observed import Units
+from reconciler.core.site import Site
 from reconciler.engine import Purpose
-from reconciler.report import log_outcome, log_standing, log_summary, report_json
-from tests.unit.facts import bare, person, roster
+from reconciler.report import (
+    log_last_lines,
+    log_outcome,
+    log_standing,
+    log_summary,
+    report_json,
+    restarts_of,
+    results_of,
+    units_in_trouble,
+)
+from tests.unit.facts import FAILED, RUNNING, bare, person, roster
 from tests.unit.memory_host import MemoryHost
 from tests.unit.runs import command, run
 
@@ -132,3 +144,93 @@ def test_a_run_for_programs_says_what_became_of_every_action() -> None:
         ("bob", "create_account", "disk full")
     ]
     assert len(document["actions"]) == len(report.outcomes)
+
+
+# --- what was started and is not well ---
+
+BOBS = "t3-serve@bob.service"
+MCP = "playwright-mcp@bob.service"
+
+
+def test_what_the_run_started_and_does_not_listen_is_in_trouble_with_whose_it_is() -> None:
+    host = MemoryHost(bare().observed, listens=lambda unit: None if unit == BOBS else 0.0)
+    assert units_in_trouble(run(host, TWO)) == {BOBS: "bob"}
+
+
+def test_what_cannot_be_started_is_in_trouble() -> None:
+    def no_start(action: Action) -> str | None:
+        return "start job: failed" if isinstance(action, RunUnit) and action.unit == BOBS else None
+
+    assert units_in_trouble(run(MemoryHost(bare().observed, no_start), TWO)) == {BOBS: "bob"}
+
+
+def test_what_is_started_and_has_failed_when_it_is_looked_at_is_in_trouble() -> None:
+    # A stranger has taken the port meanwhile.
+    host = MemoryHost(bare().observed, ignores=lambda action: isinstance(action, RunUnit) and action.unit == BOBS)
+    report = run(host, TWO)
+    assert [action.kind for action in report.unmet] == ["run_unit"]
+    assert units_in_trouble(report) == {BOBS: "bob"}
+
+
+def test_what_is_well_or_was_not_started_is_in_no_trouble() -> None:
+    host = MemoryHost(bare().observed)
+    assert units_in_trouble(run(host, TWO)) == {}
+    assert units_in_trouble(run(host, TWO)) == {}
+    machine = bare().person("bob", 1001, 3774, 8932).having(listeners=())
+    assert units_in_trouble(run(MemoryHost(machine.observed), roster(person("bob")))) == {}
+
+
+def test_what_was_skipped_has_nothing_to_say() -> None:
+    report = run(MemoryHost(bare().observed, fails), TWO)
+    assert units_in_trouble(report) == {}
+
+
+def test_of_many_in_trouble_some_are_asked() -> None:
+    people = roster(*(person(f"u{number:02}") for number in range(20)))
+    host = MemoryHost(bare().observed, listens=lambda _: None)
+    assert len(units_in_trouble(run(host, people, Site(settle=0, listen=1)))) == 10
+
+
+def test_the_last_lines_are_told_escaped_and_cut_off(entries: list[Any]) -> None:
+    log_last_lines("bob", BOBS, ["a\x1b[2Jb", "x" * 2000])
+    assert [entry["event"] for entry in entries] == ["unit_said", "unit_said"]
+    assert entries[0]["message"] == f"bob: {BOBS} said: a\\x1b[2Jb"
+    assert entries[0]["os_user"] == "bob"
+    assert len(entries[1]["message"]) < 600
+
+
+# --- what is kept of a run ---
+
+
+def test_restarts_are_those_that_there_were_and_unknown_without_systemd() -> None:
+    machine = bare().person("bob", 1001, 3774, 8932).unit(BOBS, replace(RUNNING, restarts=3))
+    report = run(MemoryHost(machine.unit(MCP, replace(RUNNING, restarts=0)).observed), roster(person("bob")))
+    assert restarts_of(report) == {BOBS: 3}
+    assert results_of(report).restarts == {("bob", BOBS): 3}
+    silent = machine.having(units=Units(states=None, why="no answer"))
+    report = run(MemoryHost(silent.observed), roster(person("bob")))
+    assert restarts_of(report) is None
+    assert results_of(report).restarts == {}
+
+
+def test_results_are_those_of_the_whole_run() -> None:
+    machine = bare().having(shell_exists=False).account("bob", 1001, managed=False)
+    results = results_of(run(MemoryHost(machine.observed), TWO))
+    assert (results.conflicts, results.held, results.failed_users) == (1, 0, 0)
+    assert results.drift >= 5
+    assert results.actions["run_unit", "done"] == 3
+    assert {user.name: user.state.value for user in results.status.users} == {"alice": "active", "bob": "unmanaged"}
+    held = results_of(run(MemoryHost(bare().person("a", 1000, 1, 2).person("b", 1001, 3, 4).observed), roster()))
+    assert (held.held, held.pending) == (2, 0)
+    cut = results_of(
+        run(MemoryHost(bare().person("a", 1000, 1, 2).person("bob", 1001, 3, 4).observed), roster(person("a")))
+    )
+    assert cut.pending == 2
+
+
+def test_a_service_that_fails_is_a_problem_in_the_last_line(entries: list[Any]) -> None:
+    machine = bare().person("bob", 1001, 3774, 8932).unit(BOBS, FAILED)
+    host = MemoryHost(machine.observed, lambda action: "start job: failed" if isinstance(action, RunUnit) else None)
+    log_summary(run(host, roster(person("bob"))), 0)
+    assert entries[0]["failed"] == 1
+    assert entries[0]["log_level"] == "warning"

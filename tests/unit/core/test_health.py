@@ -96,6 +96,25 @@ def test_what_had_its_time_and_does_not_listen_is_unhealthy(up: float | None) ->
     assert (finding.user, finding.service, finding.unit) == ("alice", "t3", T3)
 
 
+def test_a_timer_that_is_younger_than_its_service_gives_the_service_no_more_time_to_listen() -> None:
+    found = machine(listens=True).unit(TIMER, UnitState("active", "waiting", 10.0))
+    left = [one for one in found.observed.listeners if one.unit != MCP]
+    found = found.having(listeners=tuple(left))
+    assert plan(found).starting == ()
+    assert verdicts(plan(found))[0].startswith(f"playwright: {MCP} runs, but none")
+
+
+def test_of_several_services_of_one_port_the_youngest_counts() -> None:
+    rule = PortRule("T3_PORT", 3773, 4772, "/etc/t3-serve/{user}.env")
+    two = Service("t3", ("t3@.service", "proxy@.service"), rule, route=True)
+    there = bare().account("alice", 1000).env_file("t3", "alice", "3773")
+    there = there.having(units=replace(there.observed.units, templates=frozenset(two.units)))
+    there = there.unit("t3@alice.service", SETTLED)
+    site = replace(SITE, services={"t3": two})
+    assert waits(plan(there.unit("proxy@alice.service", replace(RUNNING, up=10.0)), site)) == [1.0]
+    assert waits(plan(there.unit("proxy@alice.service", replace(RUNNING, up=40.0)), site)) == []
+
+
 def test_a_site_that_waits_for_no_listener_judges_by_running_alone() -> None:
     assert told(plan(machine(listens=False), Site(settle=5, listen=0)), "alice") == []
 

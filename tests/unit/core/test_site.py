@@ -25,6 +25,7 @@ from reconciler.core.site import (
     Site,
     Tier,
     TierSource,
+    instance_of,
     parse_site,
     template_of,
 )
@@ -186,3 +187,99 @@ def test_an_env_file_belongs_to_the_user_of_its_name(file_name: str, owner: str 
 )
 def test_an_instance_has_one_template(instance: str, template: str) -> None:
     assert template_of(instance) == template
+
+
+# --- limits, listening, metrics ---
+
+
+def limits_of(text: str) -> Limits:
+    return parse_site("site.yaml", f"tiers: {{staff: {{limits: {text}}}}}\n".encode()).tiers["staff"].limits
+
+
+def is_refused(text: str) -> bool:
+    try:
+        parse_site("site.yaml", text.encode())
+    except FileRefused as refused:
+        return str(refused).startswith("site.yaml:1:")
+    return False
+
+
+@pytest.mark.parametrize("size", ["1M", "8G", "2T", "9999999M", "1%", "25%", "100%"])
+def test_memory_is_a_size_with_its_unit_or_a_share(size: str) -> None:
+    assert limits_of(f"{{memory_max: {size}}}") == Limits(memory_max=size)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        "0M",
+        "08G",
+        "8g",
+        "8GB",
+        "8Gi",
+        "8.5G",
+        "101%",
+        "0%",
+        "200%",
+        "8589934592",
+        "-1G",
+        "infinity",
+        "''",
+        "8 G",
+        "'8589934592'",
+    ],
+)
+def test_memory_in_other_words_is_refused(size: str) -> None:
+    assert is_refused(f"tiers: {{staff: {{limits: {{memory_max: {size}}}}}}}\n")
+
+
+@pytest.mark.parametrize(
+    ("share", "is_good"), [("1%", True), ("50%", True), ("6400%", True), ("0%", False), ("2", False)]
+)
+def test_processor_time_is_a_percentage_of_one(share: str, is_good: bool) -> None:  # noqa: FBT001 (a column of the table)
+    assert is_refused(f"tiers: {{staff: {{limits: {{cpu_quota: {share}}}}}}}\n") != is_good
+
+
+@pytest.mark.parametrize(("number", "is_good"), [(64, True), (1 << 22, True), (63, False), ((1 << 22) + 1, False)])
+def test_tasks_are_enough_to_log_in_and_not_more_than_the_kernel_has(number: int, is_good: bool) -> None:  # noqa: FBT001 (a column of the table)
+    assert is_refused(f"tiers: {{staff: {{limits: {{tasks_max: {number}}}}}}}\n") != is_good
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "{}", "{memory_max: null}", "{memory_max: null, cpu_quota: null, tasks_max: null}"]
+)
+def test_null_is_no_limit(text: str) -> None:
+    assert limits_of(text) == Limits()
+    assert limits_of(text).settings == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "is_good"),
+    [
+        ("listen: 0", True),
+        ("listen: 600", True),
+        ("listen: 601", False),
+        ("listen: -1", False),
+        ("listen: null", False),
+        ("metrics: /var/lib/prometheus/node-exporter/rosterd.prom", True),
+        ("metrics: rosterd.prom", False),
+        ("metrics: true", False),
+        ("metrics: [/a.prom]", False),
+    ],
+)
+def test_how_long_to_wait_and_where_the_metrics_go_have_their_bounds(text: str, is_good: bool) -> None:  # noqa: FBT001 (a column of the table)
+    assert is_refused(f"{text}\n") != is_good
+
+
+@pytest.mark.parametrize(
+    ("unit", "instance"),
+    [
+        ("t3-serve@alice.service", "alice"),
+        ("t3-serve@bob-smith.timer", "bob-smith"),
+        ("ssh.service", ""),
+        ("t3@.service", ""),
+        ("user-1000.slice", ""),
+    ],
+)
+def test_an_instance_is_what_stands_behind_the_sign(unit: str, instance: str) -> None:
+    assert instance_of(unit) == instance

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,16 +17,18 @@ from reconciler.core.actions import (
     OpenLogin,
     RecordCut,
     RecordIdentities,
+    ReloadSystemd,
     RunHook,
     RunUnit,
     SetCutReason,
+    SetDropIn,
     SetLinger,
     WritePort,
 )
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.records import CutRecord, Records, Step
 from reconciler.errors import StepFailed
-from reconciler.host import cutting, executor, outside
+from reconciler.host import cutting, drop_ins, executor, outside
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.executor import HostExecutor
 from reconciler.host.process import Finished
@@ -297,3 +299,101 @@ def test_a_damaged_record_fails_the_step_and_not_the_run(tmp_path: Path) -> None
     (tmp_path / "cuts" / "bob").write_text("")
     (outcome,) = carry_out(tmp_path, SetCutReason("bob", by_command=True))
     assert outcome.status is Status.FAILED
+
+
+# --- drop-ins ---
+
+
+@pytest.fixture
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note what is done to drop-ins, in the order in which it is done; they lie where the test may write."""
+    done: list[str] = []
+
+    def noting(word: str, change: Callable[..., None]) -> Callable[..., None]:
+        def note(*arguments: str) -> None:
+            done.append(" ".join([word, *arguments[:1]]))
+            change(*arguments)
+
+        return note
+
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(drop_ins, "path_of", lambda unit: str(tmp_path / "etc" / f"{unit}.d" / "50-rosterd.conf"))
+    monkeypatch.setattr(drop_ins, "_MARK", tmp_path / "run/rosterd/reload-due")
+    for name, word in (("mark_reload_due", "mark"), ("write", "write"), ("clear_reload_due", "clear")):
+        monkeypatch.setattr(drop_ins, name, noting(word, getattr(drop_ins, name)))
+    return done
+
+
+class Reloading(Recording):
+    """A service manager that notes its reloads among what is done to the disk."""
+
+    def __init__(self, disk: list[str], *, dead: bool = False) -> None:
+        """Reload, or not answer."""
+        super().__init__(dead=dead)
+        self._disk = disk
+
+    def reload(self) -> None:
+        """Reload."""
+        self._disk.append("reload")
+        super().reload()
+
+
+def placed(unit: str, text: str | None = "[Service]\n", before: str | None = None) -> SetDropIn:
+    return SetDropIn("alice", unit, text, before)
+
+
+def change(systemd: Systemd, tmp_path: Path, *actions: Action) -> list[tuple[Status, str]]:
+    outcomes = list(HostExecutor(systemd, State(tmp_path / "state")).apply(actions))
+    assert [outcome.action for outcome in outcomes] == list(actions)
+    return [(outcome.status, outcome.why) for outcome in outcomes]
+
+
+DONE = (Status.DONE, "")
+
+
+def test_drop_ins_are_written_between_the_mark_and_one_reload_which_clears_it(disk: list[str], tmp_path: Path) -> None:
+    outcomes = change(Reloading(disk), tmp_path, placed("a.service"), placed("b.service"), placed("c", None, "x"))
+    assert outcomes == [DONE, DONE, (Status.FAILED, outcomes[2][1])]  # there is no folder of c to remove it from
+    assert disk == ["mark", "write a.service", "write b.service", "write c", "reload", "clear"]
+    assert (tmp_path / "etc/a.service.d/50-rosterd.conf").read_text() == "[Service]\n"
+    assert not drop_ins.is_reload_due()
+
+
+def test_a_reload_that_is_due_changes_no_file(disk: list[str], tmp_path: Path) -> None:
+    drop_ins.mark_reload_due()
+    assert change(Reloading(disk), tmp_path, ReloadSystemd()) == [DONE]
+    assert disk == ["mark", "mark", "reload", "clear"]
+    assert not drop_ins.is_reload_due()
+
+
+def test_where_systemd_cannot_be_reloaded_all_fail_and_the_next_run_sees_the_mark(
+    disk: list[str], tmp_path: Path
+) -> None:
+    outcomes = change(Reloading(disk, dead=True), tmp_path, placed("a.service"), placed("b.service"))
+    assert outcomes == [(Status.FAILED, "no answer")] * 2
+    assert disk == ["mark", "write a.service", "write b.service", "reload"]
+    assert drop_ins.is_reload_due()
+
+
+def test_one_drop_in_that_cannot_be_written_fails_alone(disk: list[str], tmp_path: Path) -> None:
+    (tmp_path / "etc/b.service.d").write_text("in the way")
+    outcomes = change(Reloading(disk), tmp_path, placed("a.service"), placed("b.service"), placed("c.service"))
+    assert [status for status, _ in outcomes] == [Status.DONE, Status.FAILED, Status.DONE]
+    assert "b.service.d/50-rosterd.conf cannot be written" in outcomes[1][1]
+    assert disk[-2:] == ["reload", "clear"]
+
+
+def test_where_the_mark_cannot_be_made_nothing_is_changed(disk: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run/rosterd").write_text("in the way")
+    ((status, why),) = change(Reloading(disk), tmp_path, placed("a.service"))
+    assert status is Status.FAILED
+    assert "reload-due cannot be written" in why
+    assert disk == ["mark"]
+    assert not (tmp_path / "etc/a.service.d").exists()
+
+
+def test_what_is_removed_is_gone_and_read(disk: list[str], tmp_path: Path) -> None:
+    change(Reloading(disk), tmp_path, placed("a.service"))
+    assert change(Reloading(disk), tmp_path, placed("a.service", None, "[Service]\n")) == [DONE]
+    assert list((tmp_path / "etc").iterdir()) == []

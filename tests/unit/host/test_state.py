@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.core.last_run import LastRun
 from reconciler.core.records import CutRecord, Identity, Records, Step
 from reconciler.errors import ScanFailed, StepFailed
+from reconciler.host import files
 from reconciler.host.state import State
 from tests.unit.core.test_records import CUT, IDENTITY, STONE
 
@@ -259,3 +261,78 @@ def test_a_file_of_no_persons_name_is_looked_at_and_not_passed_over(tmp_path: Pa
     (tmp_path / "cuts" / name).write_text("")
     with pytest.raises(ScanFailed):
         State(tmp_path).records()
+
+
+# --- the last run ---
+
+RAN = LastRun("0123abcd", 1_800_000_000, 3, 1.234, good=1_799_999_000, restarts={"t3-serve@bob.service": 4})
+
+
+def test_of_runs_the_last_is_kept_and_nothing_of_one_is_lost(tmp_path: Path) -> None:
+    state = State(tmp_path / "rosterd")
+    assert state.last_run() is None
+    state.save_last_run(replace(RAN, exit=0))
+    state.save_last_run(RAN)
+    assert State(tmp_path / "rosterd").last_run() == RAN
+    assert stat.S_IMODE((tmp_path / "rosterd/last-run").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("run", [replace(RAN, good=None), replace(RAN, restarts={}), LastRun("", 0, 0, 0.0)])
+def test_a_run_that_has_less_to_tell_is_kept_as_well(tmp_path: Path, run: LastRun) -> None:
+    State(tmp_path).save_last_run(run)
+    assert State(tmp_path).last_run() == run
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "half a rec",
+        "[]",
+        "null",
+        "7",
+        "{}",
+        '{"id": "a", "at": "yesterday", "exit": 0, "seconds": 1, "good": null, "restarts": {}}',
+        '{"id": "a", "at": 1, "exit": 0, "seconds": 1, "good": null, "restarts": []}',
+        '{"id": "a", "at": 1, "exit": 0, "seconds": 1, "good": null, "restarts": {"a": null}}',
+        '{"id": "a", "at": 1e999, "exit": 0, "seconds": 1, "good": null, "restarts": {}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_damaged_record_of_a_run_is_as_none_and_the_next_run_mends_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "last-run").write_text(text)
+    assert State(tmp_path).last_run() is None
+    State(tmp_path).save_last_run(RAN)
+    assert State(tmp_path).last_run() == RAN
+
+
+def test_what_is_no_file_in_its_place_is_as_none(tmp_path: Path) -> None:
+    (tmp_path / "last-run").symlink_to("/etc/hostname")
+    assert State(tmp_path).last_run() is None
+    (tmp_path / "last-run").unlink()
+    (tmp_path / "last-run").mkdir()
+    assert State(tmp_path).last_run() is None
+    with pytest.raises(StepFailed, match="last-run cannot be written"):
+        State(tmp_path).save_last_run(RAN)
+
+
+def test_a_record_that_may_not_be_read_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    State(tmp_path).save_last_run(RAN)
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files, "read_bytes", refuse)
+    with pytest.raises(PermissionError):
+        State(tmp_path).last_run()
+
+
+def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, **_options: object) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(PermissionError):
+        State(tmp_path).last_run()
