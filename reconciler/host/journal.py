@@ -14,9 +14,12 @@ def last_lines(unit: str, since: int) -> tuple[str, ...]:
 
     Nothing where the journal cannot be asked: what is the matter with the unit is told all the same.
     """
-    options = ("--quiet", "--no-pager", "--output=cat", f"--lines={_LINES}", f"--since=@{since}", f"--unit={unit}")
+    # The other way round, or journalctl before 254 takes --lines for the first ones since that time.
+    order = ("--reverse", f"--lines={_LINES}", f"--since=@{since}")
+    options = ("--quiet", "--no-pager", "--output=cat", *order, f"--unit={unit}")
     try:
         finished = run(["journalctl", *options], timeout=_SECONDS)
     except StepFailed:
         return ()
-    return tuple(line for line in finished.out.splitlines() if line.strip()) if finished.code == 0 else ()
+    lines = finished.out.splitlines() if finished.code == 0 else []
+    return tuple(line for line in reversed(lines) if line.strip())
