@@ -311,7 +311,7 @@ def test_status_needs_no_root_and_says_what_it_could_not_see(rosterd: Rosterd, r
     assert ["zz-alice", "admin", "missing"] in rows
     assert ["zz-bob", "power-user", "missing"] in rows
     assert "\x1b" not in ended.stdout
-    assert lines(ended.stdout)[-1].startswith("People: ")
+    assert lines(ended.stdout)[-2].startswith("People: ")
     assert "Could not be seen: shadow lines (/etc/shadow: Permission denied)" in lines(ended.stdout)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from reconciler.core.actions import Action, AddToGroups, CreateAccount
 from reconciler.core.last_run import LastRun, last_run_document, last_run_from
 from reconciler.core.metrics import Results, render
@@ -11,6 +14,7 @@ from reconciler.core.status import MachineStatus
 from reconciler.report import results_of
 from tests.unit.facts import bare, person, roster
 from tests.unit.memory_host import MemoryHost
+from tests.unit.metrics_text import read, values
 from tests.unit.runs import run
 
 RUN = LastRun("1a2b", 1_795_618_458, 3, 1.25, good=1_795_614_858, restarts={"t3-serve@bob.service": 2}, digest="d")
@@ -88,3 +92,18 @@ def test_every_service_has_its_restarts_and_a_timer_has_none() -> None:
 
 def test_the_record_of_a_run_comes_back_as_it_was() -> None:
     assert last_run_from(last_run_document(RUN)) == RUN
+
+
+def test_names_have_their_units_and_only_what_counts_up_ends_in_total() -> None:
+    for name, family in read(render(RUN, NOTHING)).items():
+        assert name.startswith("rosterd_")
+        assert name.endswith("_total") == (family.kind == "counter")
+        assert family.text.endswith(".")
+        if "timestamp" in name or "duration" in name:
+            assert name.endswith("_seconds")
+
+
+@given(st.dictionaries(st.tuples(st.text(), st.text()), st.integers(0, 10**9), max_size=5))
+def test_labels_of_any_text_are_read_back_as_they_were(restarts: dict[tuple[str, str], int]) -> None:
+    text = render(RUN, replace(NOTHING, restarts=restarts))
+    assert values(read(text), "rosterd_unit_restarts_total") == restarts
