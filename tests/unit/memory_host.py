@@ -124,7 +124,6 @@ class MemoryHost:
             containers=seen.containers if asked else (),
             units=replace(seen.units, states=self._states()),
             listeners=tuple(found for found in seen.listeners if self._is_listening(found.unit)),
-            now=seen.now + int(self.clock),
         )
 
     def sleep(self, seconds: float) -> None:

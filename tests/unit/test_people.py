@@ -15,7 +15,7 @@ import structlog
 from structlog.testing import LogCapture
 
 from reconciler import log
-from reconciler.cli import people
+from reconciler.cli import ending, people
 from reconciler.cli import run as running
 from reconciler.cli.exits import Exit
 from reconciler.cli.parser import parser_of_all, with_command
@@ -92,7 +92,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
     monkeypatch.setattr(lock, "exclusive", exclusive)
     monkeypatch.setattr(time, "sleep", made.host.sleep)
     monkeypatch.setattr(people, "session_uid", lambda: made.session)
-    monkeypatch.setattr(people, "State", lambda: made.state)
+    for keeping in (people, ending):
+        monkeypatch.setattr(keeping, "State", lambda: made.state)
+    monkeypatch.setattr(time, "sleep", made.host.sleep)
     monkeypatch.setattr(people, "Files", lambda *options, **trusted: Given(made, *options, **trusted))
     for module in (people, running):
         monkeypatch.setattr(module, "files_of", lambda options, **_: Given(made, options.roster))

@@ -226,7 +226,7 @@ def test_memory_is_a_size_with_its_unit_or_a_share(size: str) -> None:
         "infinity",
         "''",
         "8 G",
-        "'8589934592'",
+        "'4096'",
     ],
 )
 def test_memory_in_other_words_is_refused(size: str) -> None:
