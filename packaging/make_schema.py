@@ -106,7 +106,7 @@ def site_schema() -> Schema:
             _each(names.WORD, _or_null(_home_step())) | {"properties": {site_homes.CODE: {"type": "null"}}}
         ),
         "legacy_units": _or_null({"type": "object", "additionalProperties": _list(_text(names.UNIT))}),
-        "metrics": _or_null(_text(names.PATH)),
+        "metrics": _or_null(_text(site.METRICS)),
     }
     return {"$schema": _DIALECT, "title": "site.yaml: the policy of this machine", **_object(settings)}
 

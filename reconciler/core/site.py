@@ -41,6 +41,11 @@ MEMORY = Rule(
 CPU = Rule(re.compile(r"[1-9][0-9]{0,5}%"), "a percentage of one processor's time, as in 200%")
 # A login alone takes a dozen; the kernel has no more than that many process ids (proc(5), pid_max).
 FEWEST_TASKS, MOST_TASKS = 64, 1 << 22
+# The collector passes over every other name; and root writes nothing below a home.
+METRICS = Rule(
+    re.compile(rf"(?!/home/)(?:{names.PATH.pattern.pattern})(?<=\.prom)"),
+    "an absolute path outside of /home that ends in .prom",
+)
 _STEP = Rule(re.compile("|".join(Step)), "one of " + ", ".join(Step))
 _PORTS_PER_SERVICE = 1000
 _FIRST_PORT, _LAST_PORT = 1024, 65535
@@ -316,7 +321,7 @@ def _read_site(fields: Fields) -> Site:
         subids=fields.take_flag("subids", default=default.subids),
         settle=fields.take_number("settle", 0, 300, default.settle),
         listen=fields.take_number("listen", 0, 600, default.listen),
-        metrics=_or_null(fields, "metrics", names.PATH, placeholders=None),
+        metrics=_or_null(fields, "metrics", METRICS, placeholders=None),
         code=_code(fields),
         playwright=_playwright(fields),
         hooks=_hooks(fields),

@@ -263,6 +263,8 @@ def test_null_is_no_limit(text: str) -> None:
         ("listen: null", False),
         ("metrics: /var/lib/prometheus/node-exporter/rosterd.prom", True),
         ("metrics: rosterd.prom", False),
+        ("metrics: /var/lib/metrics/rosterd.txt", False),
+        ("metrics: /home/alice/rosterd.prom", False),
         ("metrics: true", False),
         ("metrics: [/a.prom]", False),
     ],
