@@ -36,6 +36,8 @@ from reconciler.errors import RosterdError
 from reconciler.inputs import Inputs
 
 MAX_PASSES = 3
+# Seconds. An edit, or a command such as `rosterd cut`, is not held up for longer by a service that takes its time.
+_LONGEST_SLEEP = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +72,18 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a run is given. `load` reads and checks the files, `digest` only tells whether they changed."""
+    """What a run is given.
+
+    `load` reads and checks the files, `digest` only tells whether they changed. `is_wanted`: somebody waits for this
+    run to end.
+    """
 
     load: Callable[[], Inputs]
     digest: Callable[[], str]
     host: Host
     executor: Executor
     sleep: Callable[[float], None]
+    is_wanted: Callable[[], bool]
     planned: Callable[[Plan], None]
     ended: Callable[[Outcome], None]
 
@@ -182,7 +189,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
         if untried:
             run.apply(untried)
             if any(isinstance(action, RunUnit) and action.start for action in untried):
-                surroundings.sleep(inputs.site.settle)
+                _rest(surroundings, inputs, inputs.site.settle)
                 patience = full_patience  # what an earlier look gave up on is not waited for again
             report.last = look(surroundings.host, inputs, afterwards)
         report.last, patience = _when_judged(surroundings, inputs, afterwards, report.last, patience)
@@ -194,14 +201,26 @@ def _when_judged(
 ) -> tuple[Look, float]:
     """Look again until every service that has just been started is known to be well or not.
 
-    It takes no longer than `patience`, in seconds; what is left of that is returned too.
+    It takes no longer than `patience`, in seconds; what is left of that is returned too. Where something else comes up
+    they are left to the next run.
     """
     while last.plan.starting and patience > 0:
         wait = min(service.wait for service in last.plan.starting)
-        surroundings.sleep(wait)
+        if not _rest(surroundings, inputs, wait):
+            return last, patience
         patience -= wait
         last = look(surroundings.host, inputs, purpose)
     return replace(last, plan=judged(last.plan)), patience
+
+
+def _rest(surroundings: Surroundings, inputs: Inputs, seconds: float) -> bool:
+    """Let time pass; return early, and False, where a command waits for this run, or the files were edited."""
+    while seconds > 0:
+        if surroundings.is_wanted() or surroundings.digest() != inputs.digest:
+            return False
+        surroundings.sleep(min(seconds, _LONGEST_SLEEP))
+        seconds -= _LONGEST_SLEEP
+    return True
 
 
 class _Applying:

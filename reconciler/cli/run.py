@@ -95,6 +95,7 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
         host=scanner,
         executor=executor,
         sleep=time.sleep,
+        is_wanted=lock.is_wanted,
         planned=_no_plan if quiet else _show_plan,
         ended=report.log_outcome,
     )

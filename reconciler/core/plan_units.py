@@ -6,13 +6,14 @@ port.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.core.actions import Action, HaltUnit, RunUnit
 from reconciler.core.desired import Desired, DesiredService, DesiredUser
 from reconciler.core.drop_ins import services_of
 from reconciler.core.findings import Finding, conflict, unhealthy, warning
+from reconciler.core.last_run import LastRun
 from reconciler.core.observed import Observed, Units, UnitState
 from reconciler.core.plan_ports import PortPlan
 from reconciler.core.site import template_of
@@ -125,34 +126,45 @@ def _judge(  # noqa: PLR0913 (the whole of a service meets here)
     user: str, service: DesiredService, desired: Desired, observed: Observed, ports: PortPlan, plan: UnitPlan
 ) -> None:
     """Judge a service whose units all run: whether they stay up, and listen."""
-    states = observed.units.states or {}
-    last = observed.last_run
-    before = {} if last is None else last.restarts
-    youngest = None
-    for unit in service.instances:
-        state = states[unit]
-        if risen := restarts_since(state, before.get(unit, 0)):
-            since = "it was started" if last is None else "the last run"
-            plan.findings.append(_restarted(user, service.name, unit, f"{counted(risen, 'time')} since {since}"))
-        if state.up is not None and state.up < desired.settle:
-            text = f"does not stay up for {desired.settle} s; see: journalctl -u {unit}"
-            wait = desired.settle - state.up + _SLACK_SECONDS
-            plan.starting.append(Starting(wait, unhealthy(user, service.name, unit, text)))
-            return
-        if unit.endswith(".service") and state.up is not None:
-            youngest = state.up if youngest is None else min(youngest, state.up)
+    known = observed.units.states or {}
+    states = {unit: known[unit] for unit in service.instances}
+    plan.findings += _restarts(user, service.name, states, observed.last_run)
+    young = next((unit for unit, state in states.items() if state.up is not None and state.up < desired.settle), None)
+    if young is not None:
+        text = f"does not stay up for {desired.settle} s; see: journalctl -u {young}"
+        wait = desired.settle - (states[young].up or 0) + _SLACK_SECONDS
+        plan.starting.append(Starting(wait, unhealthy(user, service.name, young, text)))
+        return
     holder = (user, service.name)
     port = ports.ports.get(holder)
     if port is None or not desired.listen or holder in ports.listening or holder in ports.elsewhere:
         return
     unit = services_of(service.instances)[0]
-    found = unhealthy(
-        user, service.name, unit, f"runs, but none of its processes listens on port {port}; see: journalctl -u {unit}"
-    )
-    if youngest is not None and youngest < desired.listen:
-        plan.starting.append(Starting(min(_LISTEN_SECONDS, desired.listen - youngest + _SLACK_SECONDS), found))
+    text = f"runs, but none of its processes listens on port {port}; see: journalctl -u {unit}"
+    found = unhealthy(user, service.name, unit, text)
+    left = desired.listen - _since_start(states, otherwise=desired.listen)
+    if left > 0:
+        plan.starting.append(Starting(min(_LISTEN_SECONDS, left + _SLACK_SECONDS), found))
     else:
         plan.findings.append(found)
+
+
+def _since_start(states: Mapping[str, UnitState], *, otherwise: float) -> float:
+    """Return for how long the service that was started last has been up; `otherwise` where none of them tells."""
+    return min(
+        (state.up for unit, state in states.items() if unit.endswith(".service") and state.up is not None),
+        default=otherwise,
+    )
+
+
+def _restarts(user: str, service: str, states: Mapping[str, UnitState], last: LastRun | None) -> Iterator[Finding]:
+    """Tell of units that run, but that systemd has started again since the last run."""
+    before = {} if last is None else last.restarts
+    since = "it was started" if last is None else "the last run"
+    for unit, state in states.items():
+        if risen := restarts_since(state, before.get(unit, 0)):
+            times = f"{counted(risen, 'time')} since {since}"
+            yield warning(user, f"{service}: systemd restarted {unit} {times}; see: journalctl -u {unit}", service)
 
 
 def is_stopped(state: UnitState) -> bool:
@@ -167,10 +179,6 @@ def restarts_since(state: UnitState, before: int) -> int:
     """
     now = state.restarts or 0
     return now - before if now >= before else now
-
-
-def _restarted(user: str, service: str, unit: str, times: str) -> Finding:
-    return warning(user, f"{service}: systemd restarted {unit} {times}; see: journalctl -u {unit}", service)
 
 
 def _halt(user: str, service: str, unit: str, units: Units, why: str, *, kill: bool = False) -> Iterator[HaltUnit]:  # noqa: PLR0913 (the whole of a unit meets here)

@@ -20,12 +20,13 @@ MOST_SLEEPS = 1000
 
 @dataclass
 class Run:
-    """One run and everything it was heard to do."""
+    """One run and everything it was heard to do. `wanted_after` so many seconds of waiting a command wants its end."""
 
     host: MemoryHost
     rosters: list[Roster]
     site: Site = SITE
     purpose: Purpose = EVERYBODY
+    wanted_after: float | None = None
     loaded: int = 0
     sleeps: list[float] = field(default_factory=list)
     shown: list[Plan] = field(default_factory=list)
@@ -39,6 +40,7 @@ class Run:
                 digest=lambda: str(min(self.loaded + 1, len(self.rosters))),
                 host=self.host,
                 executor=self.host,
+                is_wanted=lambda: self.wanted_after is not None and sum(self.sleeps) >= self.wanted_after,
                 sleep=self._sleep,
                 planned=self.shown.append,
                 ended=self.ended.append,
@@ -101,7 +103,9 @@ def run_killed(host: MemoryHost, roster: Roster, actions: int, site: Site = SITE
     nothing: Callable[[object], None] = lambda _: None  # noqa: E731 (two fields take it)
     try:
         killed = KilledAfter(host, actions)
-        reconcile(Surroundings(lambda: inputs, lambda: "", host, killed, host.sleep, nothing, nothing), purpose)
+        reconcile(
+            Surroundings(lambda: inputs, lambda: "", host, killed, host.sleep, lambda: False, nothing, nothing), purpose
+        )
     except Killed:
         return False
     return True

@@ -175,6 +175,7 @@ def working_on(host: MemoryHost, given: Files, monkeypatch: pytest.MonkeyPatch) 
         host=host,
         executor=host,
         sleep=host.sleep,
+        is_wanted=lambda: False,
         planned=lambda _: None,
         ended=lambda _: None,
     )

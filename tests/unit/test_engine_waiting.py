@@ -64,6 +64,28 @@ def converged() -> MemoryHost:
     return host
 
 
+# --- something else comes up ---
+
+
+def test_a_command_that_waits_for_the_run_ends_the_waiting_and_nobody_is_judged() -> None:
+    host = MemoryHost(bare().observed, listens=slow(None))
+    first = Run(host, [ALICE], wanted_after=7)
+    report = first.go()
+    assert sum(first.sleeps) == 7
+    assert unhealthy(report) == []
+    assert [one.otherwise.unit for one in report.plan.starting] == [T3]
+    assert "alice" in host.observed.accounts
+
+
+def test_an_edit_ends_the_waiting_for_what_the_files_before_it_started() -> None:
+    host = MemoryHost(bare().observed, listens=slow(None))
+    edited = Run(host, [ALICE, TWO])
+    report = edited.go()
+    assert report.people == 2
+    assert sum(edited.sleeps) <= 5 + 30 + 1.5
+    assert [T3 in text for text in unhealthy(report)] == [True]
+
+
 # --- nothing to wait for ---
 
 
@@ -79,7 +101,7 @@ def test_a_machine_on_which_everything_is_settled_is_looked_at_once_and_nobody_w
 def test_what_listens_when_its_time_to_settle_is_over_is_waited_for_no_longer() -> None:
     first = Run(MemoryHost(bare().observed, listens=slow(4.9)), [ALICE], Site(settle=5, listen=30))
     assert exit_of(first.go()) is Exit.OK
-    assert first.sleeps == [5]
+    assert sum(first.sleeps) == 5
 
 
 def test_nobody_waits_for_what_the_site_does_not_ask_for() -> None:
@@ -97,7 +119,7 @@ def test_what_listens_at_the_second_look_is_well() -> None:
     report = first.go()
     assert exit_of(report) is Exit.OK
     assert report.plan.starting == ()
-    assert first.sleeps == [5, 1.0]
+    assert sum(first.sleeps) == 6
 
 
 def test_what_listens_late_but_in_time_is_well() -> None:
@@ -172,7 +194,7 @@ def test_what_somebody_started_just_before_the_run_is_given_its_time_too() -> No
     young = Run(MemoryHost(host.observed), [ALICE])
     report = young.go()
     assert report.outcomes == []
-    assert young.sleeps[0] == pytest.approx(3.1)
+    assert sum(young.sleeps) == pytest.approx(28.1)  # the rest of `settle`, and of `listen`
     assert any(T3 in text for text in unhealthy(report))
 
 
@@ -208,7 +230,7 @@ def test_no_unit_however_it_behaves_makes_a_run_wait_for_longer_than_the_site_sa
     assert report.plan.starting == ()
     longest_wait = max(settle + 0.2, 1.0)
     assert sum(first.sleeps) <= settle + settle + listen + longest_wait
-    assert all(seconds > 0 for seconds in first.sleeps if seconds != settle)
+    assert all(0 < seconds <= 1 for seconds in first.sleeps)
     assert host.looks <= 4 + sum(first.sleeps) / 0.1
 
 
@@ -276,8 +298,10 @@ def test_a_report_is_of_the_files_as_they_were_loaded_last() -> None:
         sleeps.append(seconds)
         host.sleep(seconds)
 
-    report = reconcile(Surroundings(load, lambda: "2", host, host, sleep, lambda _: None, lambda _: None), EVERYBODY)
+    report = reconcile(
+        Surroundings(load, lambda: "2", host, host, sleep, lambda: False, lambda _: None, lambda _: None), EVERYBODY
+    )
     assert len(loaded) == 2
     assert report.site == sites[1]
     assert report.people == 2
-    assert sleeps == [3, 7]
+    assert sum(sleeps) == 7  # nobody waits for what the first files started once they are edited
