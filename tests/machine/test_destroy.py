@@ -1,17 +1,19 @@
 """People are deleted for good, and come back: nothing is lost, no id is given twice, nobody gets in meanwhile."""
 
+import itertools
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from tests.machine.faults import breakable, run, write_roster
+from tests.machine.faults import SITE, breakable, run, write_roster
 from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine, Result
-from tests.machine.workstation import entry_of, groups_of, port_in
+from tests.machine.workstation import entry_of, eventually, groups_of, port_in
 
 PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "power-user"}, "bob": {"tier": "power-user"}}
 WITHOUT_ALICE = {"bob": PEOPLE["bob"]}
@@ -27,7 +29,7 @@ LIFE = r"""
 gpasswd --add alice docker >/dev/null
 usermod --comment 'Alice, Room 7' alice
 echo 'alice:correct-horse-47' | chpasswd
-chage --lastday 20000 --maxdays 365 alice
+chage --lastday 20000 --maxdays 9365 alice
 echo 'TOKEN="two
 lines"' >>/etc/t3-serve/alice.env
 install -o alice -g mail -m 660 /dev/null /var/mail/alice
@@ -239,6 +241,198 @@ def test_on_the_next_debian_too(release: str) -> None:
         assert snapshot(machine) == before
 
 
+# --- the archive ---
+
+
+def test_the_archive_holds_all_of_it_for_tar_alone(host: Machine) -> None:
+    before = snapshot(host)
+    shadow = host.run("getent", "shadow", "alice").out
+    destroy(host)
+    host.run("mkdir", "-m", "700", "/root/alice")
+    # As docs/operations.md has it.
+    options = ("--numeric-owner", "--acls", "--xattrs", "--xattrs-include=*", "-C", "/root/alice")
+    host.run("tar", "-xpzf", tombstone(host)["archive"], *options)
+    found = host.run("python3", "-c", SNAPSHOT, *(f"/root/alice{path}" for path in (*PLACES, *ENV_FILES)))
+    there = [line.replace("/root/alice/", "/", 1) for line in found.out.splitlines()]
+    # The time of an env file is left out of a snapshot by its place.
+    there = [re.sub(r"^(\('/etc/.*, )\d{19}(, '[0-9a-f]{64}')", r"\1''\2", line) for line in there]
+    assert there == [line for line in before if line.startswith("(")]
+    assert sum("posix_acl_access" in line for line in there) == 2  # one file of two names
+    assert sum("trusted.note" in line for line in there) == 2
+    assert host.read("/root/alice/account/shadow") == shadow
+
+
+# In place of tar: it makes a sound archive, of something else.
+SPOILED = {
+    "another content": """
+import gzip
+with gzip.open(archive) as file: data = file.read()
+with gzip.open(archive, "wb") as file: file.write(data.replace(b"From bob", b"From Bob"))""",
+    "is only in the archive": "tar(*given, '--absolute-names', '/etc/hostname')",
+    "is not in the archive": "tar('--exclude=random', *given)",
+    "another set of extended attributes": "tar(*(word for word in given if 'xattrs' not in word))",
+    "another owner": "tar(*given, '--owner=0')",
+}
+BAD_TAR = """\
+#!/usr/bin/python3
+import subprocess, sys
+given = sys.argv[1:]
+archive = next(word.partition("=")[2] for word in given if word.startswith("--file="))
+def tar(*words): subprocess.run(("/usr/bin/tar", *words), check=True)
+tar(*given)
+"""
+
+
+def test_an_archive_that_is_not_what_it_was_made_of_deletes_nothing(host: Machine) -> None:
+    before = snapshot(host)
+    for told, spoil in SPOILED.items():
+        host.write("/usr/sbin/tar", BAD_TAR + spoil + "\n", mode=0o755)
+        said = destroy(host, code=3)
+        assert "the archive is not what it was made of" in said, told
+        assert told in said or "other members than were asked for" in said
+        assert snapshot(host) == before
+        assert not host.exists(TOMBSTONE)
+        assert host.sh("ls -A /var/lib/rosterd/archives").out == ""
+    host.run("rm", "/usr/sbin/tar")
+    destroy(host)
+    assert is_gone(host)
+
+
+def test_nothing_is_deleted_before_archive_and_tombstone_are_on_disk(host: Machine) -> None:
+    calls = "trace=fsync,rename,renameat,renameat2,unlink,unlinkat,rmdir,execve"
+    command = ("rosterd", "destroy", "alice", "--yes", "alice")
+    host.run("strace", "-f", "-qq", "-y", "-s", "200", "-e", calls, "-e", "signal=none", "-o", "/run/trace", *command)
+    trace = host.read("/run/trace").splitlines()
+
+    def first(pattern: str, after: int = -1) -> int:
+        return next(number for number, call in enumerate(trace) if number > after and re.search(pattern, call))
+
+    archived = first(r"fsync\(\d+</var/lib/rosterd/archives/[^>]*/archive\.tar\.gz>\) += 0")
+    named = first(r'renameat\(.*"archive\.tar\.gz".*"alice-\d+-[-0-9]+\.tar\.gz"\) += 0', archived)
+    kept = first(r"fsync\(\d+</var/lib/rosterd/archives>\) += 0", named)
+    written = first(r"fsync\(\d+</var/lib/rosterd/tombstones/\.alice\.rosterd-new>\) += 0", kept)
+    recorded = first(r'renameat\(.*"alice"\) += 0', written)
+    on_disk = first(r"fsync\(\d+</var/lib/rosterd/tombstones>\) += 0", recorded)
+    assert on_disk < first(r'execve\("[^"]*/rm".*"/home/alice"')
+    assert on_disk < first(r'execve\("[^"]*/rm".*"/var/mail/alice"')
+    assert on_disk < first(r'unlink(at)?\(.*"(/etc/t3-serve/)?alice\.env"')
+    (deleting,) = (call for call in trace if re.search(r'execve\("[^"]*/userdel".*= 0', call))
+    assert '["userdel", "--", "alice"]' in deleting
+    assert trace.index(deleting) > on_disk
+
+
+def test_a_long_archive_shows_its_progress_on_a_terminal_and_nowhere_else(host: Machine) -> None:
+    large = 'runuser -u alice -- sh -c "head -c 60000000 /dev/urandom >/home/alice/large"'
+    host.sh(large)
+    command = shlex.join(
+        ["script", "--quiet", "--return", "--command", "rosterd destroy alice --yes alice", "/dev/null"]
+    )
+    # Each carriage return is read as an end of a line.
+    shown = host.sh(command).out
+    bars = re.findall(r"\n\x1b\[K([a-z ]+) \[(#*)(-*)\] (\d+)% of 62\.\d MiB", shown)
+    assert {what for what, *_ in bars} == {"archiving", "reading back", "comparing"}
+    for what, done, left, percent in bars:
+        assert len(done) + len(left) == 30
+        assert len(done) in {int(percent) * 30 // 100, int(percent) * 30 // 100 + 1}, f"{what} {percent} %"
+    archiving = [int(percent) for what, *_, percent in bars if what == "archiving"]
+    assert archiving == sorted(archiving)
+    assert re.search(r"\n\x1b\[K\d\d:\d\d:\d\d info +alice: archive: none", shown), "the bar goes before that is said"
+    assert "\x1b[Kunpacking [" in host.sh(command.replace("destroy alice --yes alice", "restore alice")).out
+    assert "\x1b" not in destroy(host)
+
+
+# --- a name that returns ---
+
+
+def test_the_name_of_somebody_deleted_is_not_made_anew_but_restored_or_let_go(host: Machine) -> None:
+    before = snapshot(host)
+    destroy(host)
+    stone = tombstone(host)
+    write_roster(host, PEOPLE)
+    bob = entry_of(host, "passwd", "bob")
+    told = (
+        f"was deleted (uid {stone['uid']}, archive {stone['archive']}) and is not made anew."
+        " To have them back: rosterd restore alice. To let the name go to somebody new: rosterd forget alice"
+    )
+    shown = run(host, "reconcile", "--dry-run").said
+    assert f"alice\n  ! {told}\n" in shown
+    for _ in range(2):
+        assert f"alice: conflict: {told}" in run(host, code=3).said
+        assert is_gone(host)
+        assert "alice" not in host.sh("cat /etc/ttyd-user-map /etc/t3-serve/dispatch.json").out
+        assert entry_of(host, "passwd", "bob") == bob
+    assert told in [entry["MESSAGE"].partition("conflict: ")[2] for entry in host.journal("OS_USER=alice")]
+
+    # The entry that waits lets her in when she is restored, as far as no command has cut her off.
+    restore(host)
+    assert snapshot(host) == before
+    run(host, "uncut", "alice")
+    assert host.run("su", "alice", "-c", "true").code == 0
+    assert int(entry_of(host, "passwd", "alice")[2]) == stone["uid"]
+
+    run(host, "cut", "alice")
+    write_roster(host, WITHOUT_ALICE)
+    destroy(host)
+    left = tombstone(host)["archive"]
+    shown = run(host, "forget", "alice", "--dry-run").said
+    assert f"alice: ids {stone['uid']}: alice's → nobody's, ever" in shown
+    assert host.exists(TOMBSTONE)
+    run(host, "forget", "alice", "--yes", "alice")
+    write_roster(host, PEOPLE)
+    run(host)
+    assert int(entry_of(host, "passwd", "alice")[2]) not in {stone["uid"], int(bob[2])}
+    assert host.run("stat", "--format=%U", "/home/alice").out == "alice\n"
+    assert not host.exists("/home/alice/work")
+    assert host.exists(left)
+
+
+def test_a_dry_run_and_the_journal_tell_each_step_under_the_name(host: Machine) -> None:
+    yes = ("--yes", "alice")
+    for command, confirmed in (("destroy", yes), ("restore", ()), ("destroy", yes), ("forget", yes)):
+        found = snapshot(host), host.sh("find /var/lib/rosterd ! -name last-run -printf '%p %i %T@\\n'").out
+        planned = run(host, command, "alice", "--dry-run").said
+        assert (snapshot(host), host.sh("find /var/lib/rosterd ! -name last-run -printf '%p %i %T@\\n'").out) == found
+        steps = re.findall(r"^  (alice: .* → .*|alice: groups: \+ .*)$", planned, re.MULTILINE)
+        assert len(steps) >= 2
+        run(host, command, "alice", *confirmed)
+        told = [entry["MESSAGE"] for entry in host.journal("OS_USER=alice", "ROSTERD_EVENT=removal_done")]
+        # An archive is named by the second in which it is made.
+        assert [without_time(line) for line in told[-len(steps) :]] == [without_time(line) for line in steps]
+
+
+def without_time(line: str) -> str:
+    return re.sub(r"\d{8}-\d{6}(\.\d+)?", "TIME", line)
+
+
+def test_the_limits_of_a_person_go_with_them_and_come_back(host: Machine) -> None:
+    write_roster(host, PEOPLE)
+    run(host, "uncut", "alice")
+    host.write(SITE, host.read(SITE) + "tiers: {power-user: {groups: [], limits: {memory_max: 1G}}}\n")
+    run(host)
+    slice_name = f"user-{entry_of(host, 'passwd', 'alice')[2]}.slice"
+
+    def ceiling() -> str:
+        drop_ins = host.sh(
+            f"ls -d /etc/systemd/system/*alice*.d /etc/systemd/system/{slice_name}.d 2>/dev/null || :"
+        ).out
+        return drop_ins + host.run("systemctl", "show", "--property=MemoryMax", slice_name).out
+
+    before = ceiling()
+    assert "MemoryMax=1073741824\n" in before
+    run(host, "cut", "alice")
+    assert ceiling() == before
+    write_roster(host, WITHOUT_ALICE)
+    destroy(host)
+    run(host)
+    assert ceiling() == "MemoryMax=infinity\n"
+    restore(host)
+    write_roster(host, PEOPLE)
+    run(host, "uncut", "alice")
+    run(host)
+    assert ceiling() == before
+    assert host.run("systemctl", "show", "--property=Slice", "t3-serve@alice.service").out == f"Slice={slice_name}\n"
+
+
 # --- what is refused ---
 
 
@@ -260,11 +454,20 @@ def test_who_cannot_be_meant_or_may_not_be_deleted_is_refused_with_nothing_chang
         refused(host, 64, told, "destroy", name, "--yes", name)
     refused(host, 64, "no terminal to ask on", "destroy", "alice")
     refused(host, 64, "--yes names 'bob'", "destroy", "alice", "--yes", "bob")
-    refused(host, 64, "not on record as deleted", "restore", "alice")
+    for name in ("alice", "root", "stranger", "nobody-here"):
+        refused(host, 64, "not on record as deleted", "restore", name)
+    for name in ("root", "stranger", "nobody-here"):
+        refused(host, 64, "nothing is on record", "forget", name, "--yes", name)
+    write_roster(host, {"carol": {"tier": "power-user"}})
+    refused(host, 3, "not cut off. Do that first: rosterd cut bob", "destroy", "bob", "--yes", "bob")
+    write_roster(host, WITHOUT_ALICE)
     refused(host, 64, "rosterd destroy alice", "forget", "alice", "--yes", "alice")
     refused(host, 3, "others than root can write", "destroy", "alice", "--yes", "alice", "--archive-dir", "/tmp")
     for spoil, mend, told in (
         ("usermod --expiredate '' alice", "usermod --expiredate 1 alice", "Run: rosterd cut alice"),
+        ("usermod --home / alice", "usermod --home /home/alice alice", "home / is no path of a person's own"),
+        ("usermod --home /home alice", "usermod --home /home/alice alice", "home /home is no path of a person's own"),
+        ("usermod --home /etc/x alice", "usermod --home /home/alice alice", "lies in a folder of the system's"),
         ("mv /home/alice /home/a; ln -s a /home/alice", "rm /home/alice; mv /home/a /home/alice", "through a link"),
         ("chown bob /home/alice", "chown alice /home/alice", "belongs to uid"),
         ("chmod g+w /home; chgrp users /home", "chmod g-w /home; chgrp root /home", "others than root can change"),
@@ -331,30 +534,94 @@ def test_the_name_is_asked_for_on_a_terminal(host: Machine) -> None:
 # --- killed ---
 
 
+def killed_before(machine: Machine, step: int, *arguments: str) -> bool:
+    """Give a command that is killed before this step; say whether it was, else it must have ended well."""
+    result = machine.run("python3", "/root/driver.py", str(step), *arguments, check=False)
+    assert result.code in {0, -9, 137}, result
+    return result.code != 0
+
+
+def assert_a_run_has_no_part_in_it(machine: Machine, before: list[str]) -> None:
+    """See that a run deletes nothing, brings nothing back, and lets nobody in."""
+    found, stone = snapshot(machine), machine.sh('cat "$1" 2>/dev/null || :', TOMBSTONE).out
+    run(machine)
+    assert snapshot(machine) == found
+    assert machine.sh('cat "$1" 2>/dev/null || :', TOMBSTONE).out == stone
+    assert_nothing_lost(machine, before)
+    assert machine.run("su", "alice", "-c", "true", check=False).code != 0
+
+
 def test_killed_before_any_step_the_next_command_finishes_and_nobody_gets_in(host: Machine) -> None:
     before = snapshot(host)
     host.write("/root/driver.py", DRIVER)
-    for number in range(20):
-        killed = host.run("python3", "/root/driver.py", str(number), "destroy", "alice", "--yes", "alice", check=False)
-        assert_nothing_lost(host, before)
-        if killed.code == 0:
+    for step in itertools.count():
+        if not killed_before(host, step, "destroy", "alice", "--yes", "alice"):
             break
-        assert killed.code in {-9, 137}, killed
-        if number % 4 == 0:  # a run in between has no part in it
-            run(host)
-            assert_nothing_lost(host, before)
+        assert_a_run_has_no_part_in_it(host, before)
         destroy(host)
         assert is_gone(host)
-        killed = host.run("python3", "/root/driver.py", str(number), "restore", "alice", check=False)
-        assert killed.code != 0 or number > 10, killed
-        assert_nothing_lost(host, before)
-        if killed.code != 0:
-            restore(host)
+        restore(host)
+        assert snapshot(host) == before
+    assert step == 10
+    assert is_gone(host)
+    for step in itertools.count():
+        if not killed_before(host, step, "restore", "alice"):
+            break
+        assert_a_run_has_no_part_in_it(host, before)
+        restore(host)
         assert snapshot(host) == before
         assert not leftovers(host)
-    else:
-        pytest.fail("it was killed twenty times")
-    assert is_gone(host)
+        destroy(host)
+        assert is_gone(host)
+    assert step == 11
+    assert snapshot(host) == before
+
+
+OWN_UNITS = ("rosterd.service", "rosterd-recheck.service", "rosterd-failed.service")
+SOON = "[Timer]\nOnCalendar=\nOnBootSec=\nPersistent=no\nRandomizedDelaySec=0\nOnActiveSec=1\nAccuracySec=100ms\n"
+
+
+def runs_by_themselves(machine: Machine) -> None:
+    """Let the timer start a run, and then the path unit."""
+
+    def ended() -> int:
+        return len(machine.journal("_SYSTEMD_UNIT=rosterd.service", "ROSTERD_EVENT=run_finished"))
+
+    for unit in ("rosterd.timer", "rosterd.path"):
+        before = ended()
+        machine.run("systemctl", "start", unit)
+        if unit == "rosterd.path":
+            write_roster(machine, WITHOUT_ALICE)
+        eventually(lambda before=before: ended() > before, within=20)  # type: ignore[misc]  # bound at once
+        machine.run("systemctl", "stop", unit)
+
+
+def test_neither_timer_nor_path_deletes_anybody_or_goes_on_with_it(host: Machine) -> None:
+    host.write("/root/driver.py", DRIVER)
+    host.sh("cp /src/units/rosterd* /etc/systemd/system/")
+    host.write("/etc/systemd/system/rosterd.timer.d/soon.conf", SOON)
+    host.run("systemctl", "daemon-reload")
+    # However long ago that was.
+    host.sh('sed -i \'s/"since": [0-9]*/"since": 1/\' /var/lib/rosterd/cuts/alice')
+    assert json.loads(host.read("/var/lib/rosterd/cuts/alice"))["since"] == 1
+    before = snapshot(host)
+    runs_by_themselves(host)
+    assert snapshot(host) == before
+    assert not host.exists("/var/lib/rosterd/archives")
+
+    assert killed_before(host, 3, "destroy", "alice", "--yes", "alice")
+    assert not host.exists("/home/alice")
+    half, stone = snapshot(host), tombstone(host)
+    runs_by_themselves(host)
+    assert (snapshot(host), tombstone(host)) == (half, stone)
+    assert not stone["complete"]
+    units = host.run(
+        "systemctl", "show", "--property=Id,ExecStart,ExecStartPre,ExecStartPost,ExecStopPost", *OWN_UNITS
+    ).out
+    assert units.count("path=/usr/sbin/rosterd") >= 1
+    assert not re.search("destroy|restore|forget", units)
+    restore(host)
+    assert snapshot(host) == before
 
 
 def test_half_deleted_either_way_is_open(host: Machine) -> None:
