@@ -40,6 +40,7 @@ setpriv --reuid $(($3 + 9)) --regid $(($3 + 9)) --clear-groups setsid -f sleep 8
 systemctl --quiet enable --now "errand-$1.service"
 systemctl start "crashing-$1.service"
 systemd-run --quiet --uid="$1" --unit="once-$1" sleep 80008
+systemd-run --quiet --unit="roots-$1" setpriv --reuid "$2" --regid "$2" --clear-groups sleep 80011
 loginctl enable-linger "$1"
 until [ -S "/run/user/$2/bus" ]; do sleep 0.02; done
 runuser -u "$1" -- env XDG_RUNTIME_DIR="/run/user/$2" systemctl --user --quiet enable --now mine.service
@@ -91,7 +92,7 @@ def set_to_work(machine: Machine, name: str, *, stubborn: bool = False) -> None:
     machine.sh(RUN_FOR, name, str(uid_of(machine, name)), str(subuids_of(machine, name).start))
     eventually(lambda: "(sleep)" not in commands_of(machine, name), within=5)  # before its exec
     running = commands_of(machine, name)
-    missing = {number for number in range(80000, 80011) if str(number) not in running}
+    missing = {number for number in range(80000, 80012) if str(number) not in running}
     assert missing == (set() if stubborn else {80004}), running
     for word in ("t3 serve", "ssh-agent", "tmux", "systemd --user", f"{name}@pts/"):
         assert word in running

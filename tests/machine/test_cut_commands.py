@@ -1,5 +1,7 @@
 """`rosterd cut`, `uncut` and `done`, and the site's hooks for what there is to take back outside of the machine."""
 
+import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +105,25 @@ def test_a_cut_by_command_lasts_over_later_runs_until_it_is_taken_back(machine: 
     assert "Plan: nothing to do." in reconcile(machine).out
 
 
+def test_what_the_return_needs_is_on_disk_before_anything_is_changed(machine: Machine) -> None:
+    calls = "trace=fsync,rename,renameat,renameat2,unlink,unlinkat,execve,sendmsg"
+    machine.run("strace", "-f", "-qq", "-y", "-e", calls, "-o", "/run/trace", "rosterd", "cut", "bob")
+    trace = machine.read("/run/trace").splitlines()
+    steps = [
+        r"fsync\(\d+</var/lib/rosterd/cuts/\.bob\.rosterd-new>\) += 0",
+        r'renameat\(.*"\.bob\.rosterd-new".*"bob"\) += 0',
+        r"fsync\(\d+</var/lib/rosterd/cuts>\) += 0",
+        # The first things that are taken from bob: his lines in the maps, in the order of a run, and then the login.
+        r'renameat\(.*"(ttyd-user-map|dispatch\.json)"\) += 0',
+        r'execve\("[^"]*/usermod"',
+    ]
+    found = [next(number for number, call in enumerate(trace) if re.search(step, call)) for step in steps]
+    assert found == sorted(found), list(zip(steps, found, strict=True))
+    renamed = [call for call in trace[: found[2]] if re.search(r"(rename|unlink)\w*\(.* = 0", call)]
+    assert len(renamed) == 1, "the record is the first that is put in place"
+    assert [call for call in trace[: found[2]] if "execve" in call and "= 0" in call][1:] == []
+
+
 @pytest.mark.parametrize("roster", ["users:\n\t- x", None], ids=["refused", "missing"])
 def test_a_cut_works_with_a_roster_that_is_refused_or_missing(machine: Machine, roster: str | None) -> None:
     if roster is None:
@@ -192,14 +213,33 @@ def test_without_a_hook_a_step_is_pending_in_every_run_until_somebody_says_that_
             assert line in run.out
         assert "run finished: 2 pending" in run.err
         assert "nothing to do, 2 pending" in run.out
+        assert steps_in_status(machine, "bob") == list(STEPS)
     rosterd(machine, "done", "bob", STEPS[0])
     run = reconcile(machine)
     assert STEPS[0] not in run.out
     assert "1 pending" in run.err
+    assert steps_in_status(machine, "bob") == [STEPS[1]]
+    # Deleting somebody takes no step for them, elsewhere.
+    rosterd(machine, "destroy", "bob", "--yes", "bob")
+    assert "1 pending" in reconcile(machine).err
+    assert steps_in_status(machine, "bob") == [STEPS[1]]
+    rosterd(machine, "restore", "bob")
+    assert steps_in_status(machine, "bob") == [STEPS[1]]
     rosterd(machine, "done", "bob", *STEPS)
     assert "pending" not in reconcile(machine).err
+    assert steps_in_status(machine, "bob") == []
     told = machine.run("journalctl", "OS_USER=bob", "ROSTERD_EVENT=step_done", "--output=cat").out
     assert f"bob: {STEPS[1]}: pending → done, by hand" in told
+
+
+def steps_in_status(machine: Machine, name: str) -> list[str]:
+    """Return the steps that `rosterd status` lists for somebody, which its table and its document have alike."""
+    (person,) = (user for user in json.loads(rosterd(machine, "status", "--json").out)["users"] if user["name"] == name)
+    told = [text for text in person["pending"] if f"rosterd done {name} " in text]
+    shown = rosterd(machine, "status").out
+    assert all(f"? {text}" in shown for text in told)
+    assert shown.count(f"rosterd done {name} ") == len(told)
+    return [re.split("[ :]", text)[0] for text in told]
 
 
 def leave_with_hook(machine: Machine, order: str, *, timeout: int = 30) -> int:

@@ -62,6 +62,7 @@ runuser -u "$1" -- setsid -f sleep 80005 >/dev/null 2>&1
 STILL_OPEN = r"""
 for name; do
     open() { echo "$name: $1"; }
+    ! grep --quiet --word-regexp "$name" /etc/ttyd-user-map /etc/t3-serve/dispatch.json || open routes
     case $(getent shadow "$name" | cut -d: -f2,8) in '!'*:1) ;; *) open login ;; esac
     jobs=$(find /var/spool/cron/atjobs -type f -user "$name"; ls /var/spool/cron/crontabs | grep -x "$name") || :
     [ -z "$jobs" ] || open jobs
@@ -70,7 +71,7 @@ for name; do
     ! pgrep --uid "$name" >/dev/null || open processes
 done
 """
-EVERYTHING = {"login", "jobs", "lingering", "services", "processes"}
+EVERYTHING = {"routes", "login", "jobs", "lingering", "services", "processes"}
 CLOSED: dict[str, set[str]] = {name: set() for name in LEAVING}
 
 
@@ -97,7 +98,7 @@ def killed_after(machine: Machine, actions: int, *arguments: str) -> bool:
 
 
 def still_open(machine: Machine, names: Iterable[str]) -> dict[str, set[str]]:
-    """Return by person what is open: `login`, `jobs`, `lingering`, `services`, `processes`."""
+    """Return by person what is open: `routes`, `login`, `jobs`, `lingering`, `services`, `processes`."""
     found: dict[str, set[str]] = {name: set() for name in names}
     for line in machine.sh(STILL_OPEN, *found).out.splitlines():
         name, what = line.split(": ")
@@ -122,7 +123,7 @@ def test_killed_after_any_action_of_a_cut_and_of_a_return(machine: Machine) -> N
     closed = [name for name, what in left.items() if "login" not in what]
     assert len(closed) >= 5
     assert with_good_keys(machine, *closed) == set()
-    assert not any("jobs" in left[name] for name in closed)
+    assert not any({"jobs", "routes"} & left[name] for name in closed)
 
     reconcile(machine)
     assert still_open(machine, LEAVING) == CLOSED
@@ -151,6 +152,7 @@ def test_killed_again_and_again_after_every_single_action(machine: Machine) -> N
     # What is closed stays closed, and nobody comes back to life.
     assert all(later <= earlier for earlier, later in pairwise(seen))
     assert seen[0] == EVERYTHING
+    assert all(what == EVERYTHING for what in seen if "routes" in what)
     assert seen[-1] == set()
     reconcile(machine)
     assert still_open(machine, [ONE]) == {ONE: set()}

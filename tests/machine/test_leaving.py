@@ -26,7 +26,9 @@ from tests.machine.busy import (
 )
 from tests.machine.machine import Machine, Result
 from tests.machine.workstation import (
+    QUICK,
     ROSTER,
+    SITE,
     dispatch,
     entry_of,
     eventually,
@@ -34,6 +36,7 @@ from tests.machine.workstation import (
     groups_of,
     is_enabled,
     is_up,
+    main_pid,
     map_lines,
     reconcile,
     traced,
@@ -41,7 +44,13 @@ from tests.machine.workstation import (
     write_roster,
 )
 
-PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "admin"}, "bob": {}, "carol": {}, "dora": {}}
+# bob has limits, so that his services run in the slice of his sessions.
+PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "admin"}, "bob": {"tier": "limited"}, "carol": {}, "dora": {}}
+LIMITED = f"""{QUICK}tiers:
+  admin: {{groups: [code-shared, docker, sudo], admin: true, cluster: exempt}}
+  power-user: {{groups: []}}
+  limited: {{groups: [], limits: {{memory_max: 2G, tasks_max: 500}}}}
+"""
 WITHOUT_BOB = {name: fields for name, fields in PEOPLE.items() if name != "bob"}
 ADMIN_GROUPS = ("docker", "code-shared", "sudo")
 CRON_MINUTES = int(os.environ.get("ROSTERD_CRON_MINUTES", "1"))
@@ -64,20 +73,32 @@ TOLD = (
     r"pending: revoke_cluster_rbac \(k8s {0}, authentik {0}\.id\): no hook is set for it; .* rosterd done {0} .*",
     r"errand-{0}\.service, whose User= is {0}, starts at boot, .*",
 )
+# And of their return.
+GIVEN_BACK = (
+    r"login: expired → expires never, password open, as before the cut",
+    r"crontab and 1 at job: held → due",
+    r"lingering: off → on",
+    r"errand-{0}\.service: stopped → running",
+    r"t3-serve@{0}\.service: disabled, stopped → enabled, running",
+    r"playwright-mcp@{0}\.service: disabled, stopped → enabled, running",
+    r"playwright-snapshot-refresh@{0}\.timer: disabled, stopped → enabled, running",
+)
 
 
 @dataclass
 class Left:
     """A machine that bob has left by the roster, and that a command has cut dora off from while the roster was refused.
 
-    alice and carol stay. `planned` is what a dry run said before, `seconds` what the cut took, `running` the processes
-    that were left right after it, `ran` what each person's jobs had done by then.
+    alice and carol stay. `planned` is what a dry run said before, `ceiling` what held bob's services and sessions in,
+    `seconds` what the cut took, `running` the processes that were left right after it, `ran` what each person's jobs
+    had done by then.
     """
 
     machine: Machine
     before: dict[str, str]
     listing: str
     planned: dict[str, str] = field(default_factory=dict)
+    ceiling: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     running: dict[str, str] = field(default_factory=dict)
     results: dict[str, Result] = field(default_factory=dict)
@@ -96,6 +117,7 @@ class Left:
 def left(deb: Path) -> Iterator[Left]:
     """Cut two busy people off; the tests that use it leave it so."""
     with workstation(deb) as machine:
+        machine.write(SITE, LIMITED)
         write_roster(machine, PEOPLE)
         reconcile(machine)
         let_in(machine, *PEOPLE)
@@ -108,6 +130,7 @@ def left(deb: Path) -> Iterator[Left]:
             set_jobs(machine, name)
 
         left = Left(machine, snapshot(machine, PEOPLE), everything(machine))
+        left.ceiling = ceiling(machine)
         left.planned["dora"] = dry_run(machine, "cut", "dora", "--dry-run")
         write_roster(machine, WITHOUT_BOB)
         left.planned["bob"] = dry_run(machine, "--dry-run")
@@ -119,6 +142,15 @@ def left(deb: Path) -> Iterator[Left]:
         left.ran = {name: ran(machine, name) for name in ("bob", "dora", "carol")}
         write_roster(machine, WITHOUT_BOB)
         yield left
+
+
+def ceiling(machine: Machine) -> str:
+    """Return the slice of bob's services, what it limits, and the drop-ins that make it so."""
+    uid = machine.run("id", "--user", "bob").out.strip()
+    units = ("t3-serve@bob.service", "playwright-mcp@bob.service")
+    slices = machine.run("systemctl", "show", "--property=Id,Slice", *units).out
+    limits = machine.run("systemctl", "show", "--property=MemoryMax,TasksMax", f"user-{uid}.slice").out
+    return slices + limits + machine.sh("tail -n +1 /etc/systemd/system/*.d/50-rosterd.conf").out
 
 
 def dry_run(machine: Machine, *arguments: str) -> str:
@@ -166,6 +198,28 @@ def test_no_process_is_left_within_thirty_seconds(left: Left, name: str) -> None
     assert left.running[name] == ""
     assert left.seconds[name] < LIMIT
     assert commands_of(left.machine, name) == ""
+    uid = left.machine.run("id", "--user", name).out.strip()
+    assert left.machine.run("systemctl", "is-active", f"user-{uid}.slice", check=False).out == "inactive\n"
+    assert name not in left.machine.run("loginctl", "list-sessions", "--no-legend").out.split()
+
+
+@both
+def test_it_comes_out_of_the_maps_first_and_each_thing_in_its_turn(left: Left, name: str) -> None:
+    run = left.machine.journal("ROSTERD_EVENT=run_finished")[1 if name == "bob" else 2]["RUN_ID"]
+    told = [entry["MESSAGE"] for entry in left.machine.journal(f"RUN_ID={run}", "ROSTERD_EVENT=action_done")]
+    order = (
+        rf"{name}: cut off \(.*\): no → on record",
+        rf".*/dispatch\.json: .*\(- {name}\)",
+        rf".*/ttyd-user-map: .*\(- {name}\)",
+        rf"{name}: crontab and 2 at jobs: due → held",
+        rf"{name}: login: .* → expired, password locked",
+        rf"{name}: t3-serve@{name}\.service: .* → disabled, stopped",
+        rf"{name}: lingering: on → off",
+        rf"{name}: user-\d+\.slice, .* → ended",
+    )
+    places = [[number for number, line in enumerate(told) if re.match(wanted, line)] for wanted in order]
+    assert all(len(place) == 1 for place in places), told
+    assert places == sorted(places)
 
 
 @both
@@ -198,6 +252,7 @@ def test_nothing_is_taken_that_could_not_be_given_back(left: Left, name: str) ->
     for path in (f"/etc/t3-serve/{name}.env", f"/etc/t3-serve/playwright-{name}.env"):
         assert machine.read(path) in left.before["maps and ports"]
     assert is_enabled(machine, f"errand-{name}.service")
+    assert ceiling(machine) == left.ceiling
     assert groups_of(machine, name) == {name, "rosterd"}
 
 
@@ -211,7 +266,13 @@ def test_nobody_else_is_touched(left: Left) -> None:
             assert line in after["/etc/shadow"].splitlines()
     assert map_lines(left.machine) == ["alice.id=alice", "carol.id=carol"]
     for name in ("alice", "carol"):
-        assert is_up(left.machine, f"t3-serve@{name}.service")
+        for unit in (f"t3-serve@{name}.service", f"playwright-mcp@{name}.service"):
+            assert is_up(left.machine, unit)
+            assert is_enabled(left.machine, unit)
+    # Of the services only instances are touched.
+    lost = set(left.before["links"].splitlines()) - set(after["links"].splitlines())
+    assert len(lost) == 6
+    assert all(re.search(r"@(bob|dora)\.(service|timer) ", line) for line in lost)
 
 
 def test_a_further_run_starts_no_process_and_writes_nothing(left: Left) -> None:
@@ -235,6 +296,7 @@ def shared(deb: Path, left: Left) -> Iterator[Machine]:
     """Boot another machine with four people, one of them an admin; those who left meanwhile let time pass."""
     assert left.results
     with workstation(deb) as machine:
+        machine.write(SITE, LIMITED)
         write_roster(machine, PEOPLE)
         reconcile(machine)
         let_in(machine, *PEOPLE)
@@ -285,7 +347,10 @@ def test_an_empty_roster_holds_every_cut(guarded: Machine, by: str) -> None:
 def test_a_mass_removal_is_held_while_whoever_is_new_comes_until_it_is_let_through_once(guarded: Machine) -> None:
     start = state(guarded)
     write_roster(guarded, {"alice": PEOPLE["alice"], "dora": {}, "erin": {}})
-    assert "Held: bob, carol would be cut off: 2 of 4 people" in guarded.run("rosterd", "--dry-run").out
+    planned = guarded.run("rosterd", "--dry-run").out
+    assert "Held: bob, carol would be cut off: 2 of 4 people" in planned
+    assert "if it is meant: rosterd reconcile --allow-cuts 2." in planned
+    assert re.search(r"^erin\n  \+ account", planned, re.MULTILINE)
     assert differences(start, state(guarded)) == ""
     reconcile(guarded, code=4)
     log = reconcile(guarded, "--allow-cuts", "1", code=4).err
@@ -344,6 +409,7 @@ def test_one_of_two_administrators_is_cut_off_by_a_command_and_then_the_other_is
     result = guarded.run("rosterd", "cut", "alice")
     assert "alice: was an administrator" in result.err
     assert logins(guarded, "alice") == {"alice": NO_WAY}
+    assert map_lines(guarded, "/etc/ttyd-admins") == ["frank"]
     assert guarded.run("rosterd", "cut", "frank", check=False).code == 4
     assert guarded.run("su", "frank", "-c", "true").code == 0
     guarded.run("rosterd", "uncut", "alice")
@@ -367,11 +433,23 @@ def test_minutes_later_no_job_of_theirs_has_run_nor_does_one_that_came_due_when_
     assert logins(machine, "bob", "dora") == {"bob": NO_WAY, "dora": NO_WAY}
 
     write_roster(machine, PEOPLE)
+    planned = {"bob": dry_run(machine, "--dry-run"), "dora": dry_run(machine, "uncut", "dora", "--dry-run")}
+    assert logins(machine, "bob", "dora") == {"bob": NO_WAY, "dora": NO_WAY}
     log = reconcile(machine).err + machine.run("rosterd", "uncut", "dora").err
     for name in ("bob", "dora"):
         assert f"{name}: cut off: yes → no (1 at job came due meanwhile and did not run)" in log
+        told = machine.run("journalctl", f"OS_USER={name}", "--output=cat").out
+        for line in GIVEN_BACK:
+            assert re.search(rf"^  [+~] {line.format(name)}$", planned[name], re.MULTILINE), f"{line}\n{planned[name]}"
+            assert re.search(f"^{name}: {line.format(name)}$", told, re.MULTILINE), f"{line}\n{told}"
         assert len(machine.sh("atq | grep -w $1", name).out.splitlines()) == 1
     assert differences(left.before, snapshot(machine, PEOPLE)) == ""
+    assert ceiling(machine) == left.ceiling
+    assert "MemoryMax=2147483648\nTasksMax=500\n" in left.ceiling
+    slice_name = f"user-{machine.run('id', '--user', 'bob').out.strip()}.slice"
+    assert left.ceiling.count(f"Slice={slice_name}\n") >= 4  # of two services, as systemd has it and as it is written
+    pid = main_pid(machine, "t3-serve@bob.service")
+    assert f"/{slice_name}/t3-serve@bob.service" in machine.read(f"/proc/{pid}/cgroup")
     assert logins(machine, "bob", "dora") == {"bob": EVERY_WAY, "dora": EVERY_WAY}
     if CRON_MINUTES > 1:
         wait_for_cron(machine, "bob", 1)
