@@ -95,7 +95,14 @@ def test_who_is_parked_or_switched_off_keeps_all_but_what_runs_and_gets_it_back(
     alice, bob = account_lines(machine, "alice"), main_pid(machine, "t3-serve@bob.service")
     maps = [machine.read(path) for path in MAPS]
 
-    run_with(machine, {"alice": change, "bob": {}})
+    write_roster(machine, {"alice": change, "bob": {}})
+    planned = machine.run("rosterd", "--dry-run").out
+    assert is_whole(machine, "alice", 3773)
+    reconcile(machine)
+    why = "parked" if "parked" in change else "switched off"
+    tell_alike(
+        machine, planned, [f"{unit}: enabled, running → disabled, stopped ({why})" for unit in units_of("alice")]
+    )
     assert is_halted(machine, "alice")
     assert "alice.id=alice" in map_lines(machine)
     assert machine.read("/etc/t3-serve/alice.env") == "T3_PORT=3773\n"
@@ -107,10 +114,22 @@ def test_who_is_parked_or_switched_off_keeps_all_but_what_runs_and_gets_it_back(
     reconcile(machine)
     assert everything(machine) == halted
 
-    run_with(machine, {"alice": {}, "bob": {}})
+    write_roster(machine, {"alice": {}, "bob": {}})
+    planned = machine.run("rosterd", "--dry-run").out
+    assert is_halted(machine, "alice")
+    reconcile(machine)
+    tell_alike(machine, planned, [f"{unit}: disabled, stopped → enabled, running" for unit in units_of("alice")])
     assert is_whole(machine, "alice", 3773)
     assert answer_at(machine, 8931) == "alice"
     assert [machine.read(path) for path in MAPS] == maps
+
+
+def tell_alike(machine: Machine, planned: str, lines: list[str]) -> None:
+    """See that these changes of alice's stood in the plan, and stand in the journal under her name."""
+    told = machine.run("journalctl", "OS_USER=alice", "--output=cat").out.splitlines()
+    for line in lines:
+        assert re.search(rf"^  [-+~] {re.escape(line)}$", planned, re.MULTILINE), f"{line}\n{planned}"
+        assert f"alice: {line}" in told
 
 
 @pytest.mark.parametrize("change", [{"parked": True}, {"services": {"t3": False}}], ids=["parked", "switched-off"])
