@@ -356,6 +356,8 @@ def test_a_mass_removal_is_held_while_whoever_is_new_comes_until_it_is_let_throu
     log = reconcile(guarded, "--allow-cuts", "1", code=4).err
     assert "bob: not cut off: 2 people would be cut off" in log
     assert "if it is meant: rosterd reconcile --allow-cuts 2" in log
+    held = guarded.journal("ROSTERD_EVENT=cut_held", "OS_USER=bob")
+    assert held[-1]["MESSAGE"].startswith("bob: not cut off: 2 people would be cut off, --allow-cuts lets 1; if it is")
     after = state(guarded)
     for what in start:
         if " of " in what or what == "records":
