@@ -55,11 +55,20 @@ def shared(deb: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def machine(shared: Machine) -> Iterator[Machine]:
-    """Return the workstation, and bring it back afterwards."""
+    """Return the workstation, and bring it back afterwards.
+
+    Where limits were changed, people's slices begin anew. On cgroup v1, systemd 252 has been seen to hand on no further
+    change of a slice whose limits were taken away and given back while its services went on running.
+    """
+    before = shared.run("stat", "--format=%i", SITE).out
     yield shared
+    is_other = shared.run("stat", "--format=%i", SITE).out != before
     shared.write(SITE, site())
     write_roster(shared, PEOPLE)
     reconcile(shared)
+    if is_other:
+        shared.run("systemctl", "stop", *(slice_of(shared, name) for name in PEOPLE))
+        reconcile(shared)
 
 
 def slice_of(machine: Machine, name: str) -> str:
@@ -353,6 +362,7 @@ def test_while_the_bus_is_away_the_files_are_written_and_read_later(machine: Mac
 
 def test_a_second_run_has_nothing_to_do_and_writes_nothing(machine: Machine) -> None:
     reconcile(machine)
+    let_logins_end(machine)
     before = everything(machine)
     trace = traced(machine, "rosterd")
     assert trace.result.code == 0, trace.result
@@ -363,6 +373,7 @@ def test_a_second_run_has_nothing_to_do_and_writes_nothing(machine: Machine) -> 
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(machine: Machine) -> None:
+    let_logins_end(machine)
     before = everything(machine)
     write_limits(machine, "{memory_max: 1G, tasks_max: 200}")
     told = machine.run("rosterd", "--dry-run").out
@@ -370,6 +381,12 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(machine: Machine) 
     machine.write(SITE, site())
     assert not machine.exists(RELOAD_DUE)
     assert without_site(everything(machine)) == without_site(before)
+
+
+def let_logins_end(machine: Machine) -> None:
+    """Wait until people's own managers have ended, as they do a while after the last login."""
+    listed = ("systemctl", "list-units", "--no-legend", "--plain", "user@*.service")
+    eventually(lambda: machine.run(*listed).out == "", within=30)
 
 
 def without_site(text: str) -> str:
