@@ -23,19 +23,35 @@ ENFORCE = """
 }
 """
 
-# In place of a person's server: it answers with its user's name, and at /eat it has a child take 400 MiB and tells how
-# that ended.
+# In place of a person's server: it answers with its user's name, at /eat it has a child take 400 MiB and tells how that
+# ended, at /hold it has one take 50 MiB and keep them, and tells its pid.
 HUNGRY = """\
 #!/usr/bin/python3 -IS
-import os, pwd, socket, sys
+import os, pwd, signal, socket, sys, time
 port = int(sys.argv[sys.argv.index("--port") + 1])
 name = pwd.getpwuid(os.getuid()).pw_name
 with socket.create_server(("127.0.0.1", port)) as server:
     while True:
         connection, _ = server.accept()
         with connection:
-            said = name
-            if connection.recv(65536).startswith(b"GET /eat"):
+            said, asked = name, connection.recv(65536)
+            if asked.startswith(b"GET /hold"):
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+                done, ready = os.pipe()
+                child = os.fork()
+                if not child:
+                    connection.close()
+                    server.close()
+                    held = b"x" * (50 << 20)
+                    os.write(ready, b"held")
+                    time.sleep(600)
+                    os._exit(0)
+                os.close(ready)
+                os.read(done, 4)
+                os.close(done)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                said = str(child)
+            if asked.startswith(b"GET /eat"):
                 child = os.fork()
                 if not child:
                     b"x" * (400 << 20)

@@ -55,11 +55,20 @@ def shared(deb: Path) -> Iterator[Machine]:
 
 @pytest.fixture
 def machine(shared: Machine) -> Iterator[Machine]:
-    """Return the workstation, and bring it back afterwards."""
+    """Return the workstation, and bring it back afterwards.
+
+    Where limits were changed, people's slices begin anew. On cgroup v1, systemd 252 has been seen to hand on no further
+    change of a slice whose limits were taken away and given back while its services went on running.
+    """
+    before = shared.run("stat", "--format=%i", SITE).out
     yield shared
+    is_other = shared.run("stat", "--format=%i", SITE).out != before
     shared.write(SITE, site())
     write_roster(shared, PEOPLE)
     reconcile(shared)
+    if is_other:
+        shared.run("systemctl", "stop", *(slice_of(shared, name) for name in PEOPLE))
+        reconcile(shared)
 
 
 def slice_of(machine: Machine, name: str) -> str:
@@ -142,24 +151,24 @@ def test_what_takes_too_much_in_a_login_dies_and_the_login_goes_on(machine: Mach
 
 
 def test_a_login_and_the_services_share_one_ceiling(machine: Machine) -> None:
-    """Half of the cap in each is fine alone, and too much together."""
-    before = undisturbed(machine, "alice", "bob-smith", "carol")
-    half = "import time; held = b'x' * (60 << 20); print('held', flush=True); time.sleep(600)"
-    holder = machine.start(*ssh("bob", f'exec python3 -c "{half}"'))
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    assert not machine.run(*ssh("carol", "python3 -c \"b'x' * (60 << 20)\"")).err
-    machine.run(*ssh("bob", "python3 -c \"b'x' * (60 << 20)\""), check=False)
-    failures = machine.sh(
-        'cat "/sys/fs/cgroup/memory/user.slice/$1/memory.failcnt" 2>/dev/null || '
-        'sed -n "s/^max //p" "/sys/fs/cgroup/user.slice/$1/memory.events"',
-        slice_of(machine, "bob"),
-    ).out
-    assert int(failures) > 0
-    holder.end()
-    machine.run("pkill", "--uid", "bob", "--full", "held", check=False)
-    assert undisturbed(machine, "alice", "bob-smith", "carol") == before
-    eventually(lambda: is_up(machine, "t3-serve@bob.service"), within=15)
+    """Most of the cap in one of them is fine, and too much once the other takes as much."""
+    before = undisturbed(machine, *PEOPLE)
+    as_much = "python3 -c 'b\"x\" * (50 << 20)'; echo ended with $?"
+    assert machine.run(*ssh("bob", as_much)).out == "ended with 0\n"
+    child = machine.run("curl", "--silent", f"http://127.0.0.1:{PORTS['bob']}/hold").out.strip()
+    assert has_ended(machine, child) is False
+    assert machine.run(*ssh("carol", as_much)).out == "ended with 0\n"
+    assert has_ended(machine, child) is False
+
+    login = machine.run(*ssh("bob", as_much)).out
+    assert login == "ended with 137\n" or has_ended(machine, child)
+    assert undisturbed(machine, *PEOPLE) == before
+    machine.run("kill", "-KILL", child, check=False)
+
+
+def has_ended(machine: Machine, pid: str) -> bool:
+    """Say whether a process is no more, or is only still to be waited for."""
+    return machine.run("ps", "--format", "stat=", "--pid", pid, check=False).out.strip()[:1] in ("", "Z")
 
 
 def test_tasks_are_counted_over_logins_and_services_together(machine: Machine) -> None:
@@ -353,6 +362,7 @@ def test_while_the_bus_is_away_the_files_are_written_and_read_later(machine: Mac
 
 def test_a_second_run_has_nothing_to_do_and_writes_nothing(machine: Machine) -> None:
     reconcile(machine)
+    let_logins_end(machine)
     before = everything(machine)
     trace = traced(machine, "rosterd")
     assert trace.result.code == 0, trace.result
@@ -363,6 +373,7 @@ def test_a_second_run_has_nothing_to_do_and_writes_nothing(machine: Machine) -> 
 
 
 def test_a_dry_run_says_what_would_change_and_changes_nothing(machine: Machine) -> None:
+    let_logins_end(machine)
     before = everything(machine)
     write_limits(machine, "{memory_max: 1G, tasks_max: 200}")
     told = machine.run("rosterd", "--dry-run").out
@@ -370,6 +381,12 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(machine: Machine) 
     machine.write(SITE, site())
     assert not machine.exists(RELOAD_DUE)
     assert without_site(everything(machine)) == without_site(before)
+
+
+def let_logins_end(machine: Machine) -> None:
+    """Wait until people's own managers have ended, as they do a while after the last login."""
+    listed = ("systemctl", "list-units", "--no-legend", "--plain", "user@*.service")
+    eventually(lambda: machine.run(*listed).out == "", within=30)
 
 
 def without_site(text: str) -> str:
