@@ -182,7 +182,7 @@ def test_a_stranger_on_the_port_is_named(seen: Seen) -> None:
     pid = holder(seen.machine, service["port"])
     assert service["listener"] == {"pid": pid, "user": "zoe", "unit": "theirs.service"}
     assert service["health"] == "unhealthy"
-    assert f"{pid} zoe theirs.service" in seen.row("held")
+    assert f"pid {pid} of zoe, in theirs.service" in seen.row("held")
     assert any(f"pid {pid}, user zoe, unit theirs.service" in text for text in seen.user("held")["problems"])
 
 
@@ -242,15 +242,16 @@ def test_the_table_has_a_row_for_everybody_and_what_json_has(seen: Seen) -> None
     assert list(dict.fromkeys(row for row in rows if row in STATES)) == [one["name"] for one in seen.document["users"]]
     service = seen.service("bob")
     assert seen.row("bob")[:6] == ["bob", "power-user", "active", "t3", "ok", str(service["port"])]
-    assert seen.row("bob")[6] == f"{service['listener']['pid']} bob"
-    assert seen.row("bob")[8].endswith("/96M")
+    assert seen.row("bob")[6] == f"pid {service['listener']['pid']} of bob"
+    assert seen.row("bob")[8].endswith("of 96 MiB")
 
 
 def test_the_last_lines_tell_of_the_last_run_and_of_all(seen: Seen) -> None:
-    run, people = seen.text.splitlines()[-2:]
+    run, people, verdict = seen.text.splitlines()[-3:]
     last = json.loads(seen.machine.read("/var/lib/rosterd/last-run"))
     assert seen.document["run"] == {"id": last["id"], "at": last["at"], "exit": 3}
-    assert "some failed, or have a conflict or an unhealthy service" in run
+    assert "some people failed, or have a conflict or an unhealthy unit" in run
+    assert "need attention: " in verdict
     assert f"journalctl RUN_ID={last['id']}" in run
     assert seen.machine.journal(f"RUN_ID={last['id']}")[-1]["ROSTERD_EVENT"] == "run_finished"
     assert "5 active" in people
@@ -294,7 +295,7 @@ def test_a_roster_that_is_refused_is_said_and_not_shown(seen: Seen) -> None:
 
 def last_line(machine: Machine) -> str:
     """Return the line of the last run."""
-    return machine.run("rosterd", "status").out.splitlines()[-2]
+    return machine.run("rosterd", "status").out.splitlines()[-3]
 
 
 def test_a_failed_and_a_held_run_are_told_until_a_good_one(deb: Path) -> None:
@@ -302,20 +303,20 @@ def test_a_failed_and_a_held_run_are_told_until_a_good_one(deb: Path) -> None:
         machine.write(SITE, "settle: 0\n")
         people: dict[str, dict[str, Any]] = {"alice": {}, "bob": {}, "carol": {}}
         write_roster(machine, people)
-        assert last_line(machine) == "Last run: none on record"
+        assert last_line(machine) == "Last run: none on record."
         reconcile(machine)
-        assert "all well" in last_line(machine)
+        assert "(exit 0)" in last_line(machine)
 
         write_roster(machine, {})
         reconcile(machine, code=4)
         write_roster(machine, people)  # mended, and no run yet
-        assert "a guard held something" in last_line(machine)
+        assert "a guard held cuts" in last_line(machine)
         machine.write(ROSTER, "users: [alice]\n")
         reconcile(machine, code=5)
         write_roster(machine, people)
-        assert "the roster or the site file was refused" in last_line(machine)
+        assert "the roster or the site file is missing or refused" in last_line(machine)
         machine.run("rosterd", "--dry-run")
         assert "refused" in last_line(machine)
         reconcile(machine)
-        assert "all well" in last_line(machine)
+        assert "(exit 0)" in last_line(machine)
         assert status(machine)["run"]["exit"] == 0
