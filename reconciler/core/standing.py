@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.actions import Action
+from reconciler.core.actions import Action, RunHook, TakeHomeStep
 from reconciler.core.desired import Desired, DesiredUser
 from reconciler.core.findings import Finding, FindingKind
 from reconciler.core.observed import Listener, Observed, UnitState
@@ -89,13 +89,18 @@ def _user(name: str, facts: _Facts) -> UserStatus:
         uid=account.uid if account else stone.uid if stone else None,
         tier=user.tier if user else "",
         state=state,
-        pending=tuple(one.text for one in found if not _is_problem(one)),
+        pending=(
+            *(one.text for one in found if not _is_problem(one)),
+            *(action.describe() for action in facts.actions[name] if isinstance(action, _STEPS)),
+        ),
         problems=tuple(one.text for one in found if _is_problem(one)),
-        changes=tuple(action.describe() for action in facts.actions[name]),
+        changes=tuple(action.describe() for action in facts.actions[name] if not isinstance(action, _STEPS)),
         services=tuple(_services(name, user if state in _WITH_SERVICES else None, facts)),
     )
 
 
+# What is done in a home, or outside of this machine: due until it has worked.
+_STEPS = (TakeHomeStep, RunHook)
 _WITH_SERVICES = (AccountState.ACTIVE, AccountState.PARKED, AccountState.MISSING)
 
 

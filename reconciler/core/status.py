@@ -74,8 +74,9 @@ class ServiceStatus:
 class UserStatus:
     """One person. `tier` is "" where the roster does not have them, `uid` None without an account.
 
-    `pending` are steps in the home that fail or wait, and steps outside of this machine. `problems` is what somebody
-    has to see to, `changes` what the next run would do, each in words.
+    `pending` is what is still to be done without somebody having to see to it at once: steps in the home and outside of
+    this machine, those that failed too, and restarts. `problems` is what somebody has to see to, `changes` what
+    else the next run would do, each in words.
     """
 
     name: str

@@ -290,7 +290,7 @@ def test_a_hook_that_fails_is_told_and_called_again_by_the_next_run(machine: Mac
     assert "the cluster is away" in last_log(machine)
     assert service(machine) == 3
     (bob,) = (user for user in json.loads(rosterd(machine, "status", "--json").out)["users"] if user["name"] == "bob")
-    assert "revoke_cluster_rbac: pending → done by /usr/local/bin/hook" in bob["changes"]
+    assert "revoke_cluster_rbac: pending → done by /usr/local/bin/hook" in bob["pending"]
     machine.write("/srv/order", "pass")
     assert service(machine) == 0
     assert service(machine) == 0

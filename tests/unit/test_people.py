@@ -90,6 +90,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine
         monkeypatch.setattr(module, "begin", begin)
         monkeypatch.setattr(module, "this_machine", lambda _files=None: (made.host, made.host))
     monkeypatch.setattr(lock, "exclusive", exclusive)
+    monkeypatch.setattr(lock, "is_wanted", lambda: False)
     monkeypatch.setattr(people, "session_uid", lambda: made.session)
     for keeping in (people, ending):
         monkeypatch.setattr(keeping, "State", lambda: made.state)

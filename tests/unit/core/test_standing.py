@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from reconciler.core.guard import guard
+from reconciler.core.home_steps import DirectoryStep, HomeStep
 from reconciler.core.last_run import LastRun
 from reconciler.core.observed import Memory, Units, UnitState
 from reconciler.core.plan import make_plan
 from reconciler.core.records import CutRecord, Step
 from reconciler.core.roster import User
-from reconciler.core.site import Guards, OutputKind, Service, Site
+from reconciler.core.site import Guards, Hook, OutputKind, Service, Site
+from reconciler.core.site_homes import SiteStep
 from reconciler.core.standing import standing
 from reconciler.core.status import (
     AccountState,
@@ -58,6 +60,20 @@ def alice() -> Machine:
 
 
 # --- people ---
+
+
+def test_steps_in_the_home_and_outside_that_are_due_are_pending_and_no_other_change_is() -> None:
+    homes = {"notes": SiteStep(HomeStep("notes", DirectoryStep("notes")))}
+    hooks = {Step.REVOKE_CLUSTER_RBAC: Hook(("/bin/revoke",))}
+    machine = alice().account("gone", 1001).known("gone")
+    found = status(machine, person("alice"), site=replace(SITE, homes=homes, hooks=hooks))
+    assert [text.partition(":")[0] for text in user(found).pending] == ["home step notes"]
+    assert user(found).changes == ()
+    gone = user(found, "gone")
+    assert "revoke_cluster_rbac: pending → done by /bin/revoke" in gone.pending
+    assert any(text.startswith("remove_from_t3_group") for text in gone.pending)
+    assert any(text.startswith("login: ") for text in gone.changes)
+    assert not any("revoke_cluster_rbac" in text for text in gone.changes)
 
 
 def test_somebody_of_whom_everything_is_as_it_should_be_is_active_and_has_nothing_to_tell() -> None:
