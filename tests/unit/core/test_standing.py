@@ -63,7 +63,7 @@ def alice() -> Machine:
 
 
 def test_steps_in_the_home_and_outside_that_are_due_are_pending_and_no_other_change_is() -> None:
-    homes = {"notes": SiteStep(HomeStep("notes", DirectoryStep("notes")))}
+    homes = {"notes": SiteStep(HomeStep("notes", DirectoryStep("notes"), 30))}
     hooks = {Step.REVOKE_CLUSTER_RBAC: Hook(("/bin/revoke",))}
     machine = alice().account("gone", 1001).known("gone")
     found = status(machine, person("alice"), site=replace(SITE, homes=homes, hooks=hooks))
