@@ -19,6 +19,7 @@ from reconciler.host.scan_accounts import system_names
 from reconciler.inputs import Files, Inputs
 
 LOCK_SECONDS = 60
+DOCTOR_SECONDS = 5
 
 
 def begin() -> str:

@@ -20,8 +20,6 @@ from reconciler.errors import StepFailed
 if TYPE_CHECKING:
     from reconciler.host.scan_hazards import HazardScanner
 
-DOCTOR_SECONDS = 5
-
 
 def doctor(options: argparse.Namespace) -> Exit:
     """Say what is hazardous here, and what can be done."""

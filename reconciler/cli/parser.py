@@ -7,9 +7,8 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
 
-from reconciler.cli import explaining, people, reading, run, status
-from reconciler.cli.common import LOCK_SECONDS
-from reconciler.cli.doctor import DOCTOR_SECONDS, accepted_hazard, doctor
+from reconciler.cli import people, reading, run
+from reconciler.cli.common import DOCTOR_SECONDS, LOCK_SECONDS
 from reconciler.cli.exits import Exit
 from reconciler.core.records import Step
 from reconciler.inputs import ROSTER, SITE
@@ -46,7 +45,6 @@ def parser_of_all() -> argparse.ArgumentParser:
     _add_reconcile(commands, files)
     _add_looking(commands, files)
     _add_reading(commands, files)
-    _add_doctor(commands, files)
     _add_people(commands, files)
     _add_removal(commands, files)
     return parser
@@ -68,7 +66,44 @@ def _add_looking(commands: _Commands, files: _Parser) -> None:
     stand = commands.add_parser("status", parents=[files], help="show how everybody and their services stand")
     stand.add_argument("--json", action="store_true", help="print it as JSON")
     stand.add_argument("--html", metavar="FILE", help="write it as a page of its own")
-    stand.set_defaults(command=status.status)
+    stand.set_defaults(command=_status)
+
+    why = commands.add_parser("explain", parents=[files, _person()], help="say why all of a person is as it is")
+    why.add_argument("--json", action="store_true", help="print it as JSON")
+    why.set_defaults(command=_explain)
+
+    look = commands.add_parser("doctor", parents=[files], help="say what is hazardous on this machine")
+    look.add_argument("--accept", metavar="KIND[:NAME]", type=_accepted, action="append", default=[],
+                      help="leave out a kind of hazard, or where it concerns a person; can be repeated")  # fmt: skip
+    waiting = f"seconds between two looks at restarts, 0 for one look (default: {DOCTOR_SECONDS})"
+    look.add_argument("--wait", metavar="S", type=_number, default=DOCTOR_SECONDS, help=waiting)
+    look.add_argument("--json", action="store_true", help="print the hazards as JSON")
+    look.set_defaults(command=_doctor)
+
+
+# What these tell takes a while to load, which a run is not to wait for.
+def _status(options: argparse.Namespace) -> Exit:
+    from reconciler.cli.status import status  # noqa: PLC0415 (as said)
+
+    return status(options)
+
+
+def _explain(options: argparse.Namespace) -> Exit:
+    from reconciler.cli.explaining import explain_person  # noqa: PLC0415 (as said)
+
+    return explain_person(options)
+
+
+def _doctor(options: argparse.Namespace) -> Exit:
+    from reconciler.cli.doctor import doctor  # noqa: PLC0415 (as said)
+
+    return doctor(options)
+
+
+def _accepted(text: str) -> object:
+    from reconciler.cli.doctor import accepted_hazard  # noqa: PLC0415 (as said)
+
+    return accepted_hazard(text)
 
 
 def _add_reading(commands: _Commands, files: _Parser) -> None:
@@ -88,22 +123,6 @@ def _add_reading(commands: _Commands, files: _Parser) -> None:
     leave.add_argument("--plan", action="store_true", help="print the steps for each as JSON")
     leave.add_argument("--destructive", action="store_true", help="with --plan: include deleting the account")
     leave.set_defaults(command=reading.deprovision)
-
-    why = commands.add_parser("explain", parents=[files, _person()], help="say why all of a person is as it is")
-    why.add_argument("--json", action="store_true", help="print it as JSON")
-    why.set_defaults(command=explaining.explain_person)
-
-
-def _add_doctor(commands: _Commands, files: _Parser) -> None:
-    look = commands.add_parser("doctor", parents=[files], help="say what is hazardous on this machine")
-    accepting = "leave out a kind of hazard, or where it concerns a person; can be repeated"
-    look.add_argument(
-        "--accept", metavar="KIND[:NAME]", type=accepted_hazard, action="append", default=[], help=accepting
-    )
-    waiting = f"seconds between two looks at restarts, 0 for one look (default: {DOCTOR_SECONDS})"
-    look.add_argument("--wait", metavar="S", type=_number, default=DOCTOR_SECONDS, help=waiting)
-    look.add_argument("--json", action="store_true", help="print the hazards as JSON")
-    look.set_defaults(command=doctor)
 
 
 def _add_people(commands: _Commands, files: _Parser) -> None:
