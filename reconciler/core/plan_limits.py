@@ -67,7 +67,9 @@ def _outside(user: DesiredUser, slice_name: str, observed: Observed) -> Iterator
     for service in user.services.values():
         for unit in service.instances:
             state = (observed.units.states or {}).get(unit)
-            if state is not None and state.in_slice is False and service.running:
+            if state is None or state.sub == "exited":
+                continue  # nothing of it runs anywhere
+            if state.in_slice is False and service.running:
                 yield warning(
                     user.name,
                     f"{service.name}: restart pending, {unit} runs outside of {slice_name}, so the limits of"

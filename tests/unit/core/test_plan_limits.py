@@ -209,6 +209,10 @@ def test_a_service_that_runs_outside_of_the_slice_is_not_moved_but_told() -> Non
     assert not plan.has_problems
 
 
+def test_one_that_is_active_without_a_process_is_not_told() -> None:
+    assert told(outside(replace(RUNNING, sub="exited", in_slice=False)), "alice") == []
+
+
 @pytest.mark.parametrize("in_slice", [True, None])
 def test_one_that_runs_in_it_or_of_which_it_is_not_known_is_not_told(in_slice: bool | None) -> None:  # noqa: FBT001 (a column of the table)
     assert told(outside(replace(RUNNING, in_slice=in_slice)), "alice") == []
