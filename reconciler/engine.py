@@ -30,7 +30,7 @@ from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
 from reconciler.core.outcome import Executor, Outcome, Status
-from reconciler.core.plan import Plan, judged, make_plan, only
+from reconciler.core.plan import Plan, judged, make_plan, only, put_off
 from reconciler.core.site import Site
 from reconciler.errors import RosterdError
 from reconciler.inputs import Inputs
@@ -70,7 +70,11 @@ class Host(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a run is given. `load` reads and checks the files, `digest` only tells whether they changed."""
+    """What a run is given. `load` reads and checks the files, `digest` only tells whether they changed.
+
+    `is_awaited` says whether another command waits for this run to end. `sleep` may end early, when it does, or when
+    the files are edited.
+    """
 
     load: Callable[[], Inputs]
     digest: Callable[[], str]
@@ -79,6 +83,7 @@ class Surroundings:
     sleep: Callable[[float], None]
     planned: Callable[[Plan], None]
     ended: Callable[[Outcome], None]
+    is_awaited: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +182,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
     patience = full_patience = float(inputs.site.settle + inputs.site.listen)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
-        if not untried and not report.plan.starting:
+        if not untried and (not report.plan.starting or _is_urgent(surroundings, inputs)):
             break
         if untried:
             run.apply(untried)
@@ -186,7 +191,14 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
                 patience = full_patience  # what an earlier look gave up on is not waited for again
             report.last = look(surroundings.host, inputs, afterwards)
         report.last, patience = _when_judged(surroundings, inputs, afterwards, report.last, patience)
+    if report.plan.starting:
+        report.last = replace(report.last, plan=put_off(report.plan))
     report.unmet = run.unmet(report.plan)
+
+
+def _is_urgent(surroundings: Surroundings, inputs: Inputs) -> bool:
+    """Say whether something else is to be done that may be a cut: a command waits, or the files were edited."""
+    return surroundings.is_awaited() or surroundings.digest() != inputs.digest
 
 
 def _when_judged(
@@ -194,9 +206,12 @@ def _when_judged(
 ) -> tuple[Look, float]:
     """Look again until every service that has just been started is known to be well or not.
 
-    It takes no longer than `patience`, in seconds; what is left of that is returned too.
+    It takes no longer than `patience`, in seconds; what is left of that is returned too. Where something urgent comes
+    they are still starting in the look that it returns.
     """
     while last.plan.starting and patience > 0:
+        if _is_urgent(surroundings, inputs):
+            return last, patience
         wait = min(service.wait for service in last.plan.starting)
         surroundings.sleep(wait)
         patience -= wait

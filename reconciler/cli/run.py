@@ -7,7 +7,10 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -22,9 +25,11 @@ from reconciler.engine import EVERYBODY, Purpose, Report, Surroundings, look
 from reconciler.errors import RosterdError, UnknownName
 from reconciler.host import lock
 from reconciler.host.journal import last_lines
+from reconciler.host.looks import same, still
 from reconciler.host.scan_accounts import system_names
 from reconciler.inputs import Files, Inputs, check_cluster
 
+_PAUSE = 0.25
 # As a shell counts a process that SIGTERM has ended (signal(7): 15).
 _TERMINATED = 128 + 15
 
@@ -94,10 +99,19 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
         digest=files.digest,
         host=scanner,
         executor=executor,
-        sleep=time.sleep,
+        sleep=partial(_rest, files.paths),
         planned=_no_plan if quiet else _show_plan,
         ended=report.log_outcome,
+        is_awaited=lock.is_wanted,
     )
+
+
+def _rest(watched: Sequence[Path], seconds: float) -> None:
+    """Sleep, but no longer than until another command waits for the lock, or one of the `watched` files is edited."""
+    before = [same(path) for path in watched]
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0 and not lock.is_wanted() and all(map(still, before)):
+        time.sleep(min(left, _PAUSE))
 
 
 def load(files: Files) -> Inputs:

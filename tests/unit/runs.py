@@ -30,6 +30,7 @@ class Run:
     sleeps: list[float] = field(default_factory=list)
     shown: list[Plan] = field(default_factory=list)
     ended: list[Outcome] = field(default_factory=list)
+    is_awaited: Callable[[], bool] = lambda: False
 
     def go(self) -> Report:
         """Reconcile. Each further roster is an edit of the file while the run is going."""
@@ -42,6 +43,7 @@ class Run:
                 sleep=self._sleep,
                 planned=self.shown.append,
                 ended=self.ended.append,
+                is_awaited=self.is_awaited,
             ),
             self.purpose,
         )
