@@ -30,7 +30,7 @@ from reconciler.core.desired import Desired, desire
 from reconciler.core.guard import guard
 from reconciler.core.observed import Observed
 from reconciler.core.outcome import Executor, Outcome, Status
-from reconciler.core.plan import Plan, judged, make_plan, only
+from reconciler.core.plan import Plan, judged, make_plan, only, put_off
 from reconciler.core.site import Site
 from reconciler.errors import RosterdError
 from reconciler.inputs import Inputs
@@ -184,7 +184,7 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
     patience = full_patience = float(inputs.site.settle + inputs.site.listen)
     for _ in range(MAX_PASSES):
         untried = run.untried(report.plan)
-        if not untried and not report.plan.starting:
+        if not untried and (not report.plan.starting or _is_urgent(surroundings, inputs)):
             break
         if untried:
             run.apply(untried)
@@ -193,7 +193,14 @@ def _converge(surroundings: Surroundings, inputs: Inputs, purpose: Purpose, repo
                 patience = full_patience  # what an earlier look gave up on is not waited for again
             report.last = look(surroundings.host, inputs, afterwards)
         report.last, patience = _when_judged(surroundings, inputs, afterwards, report.last, patience)
+    if report.plan.starting:
+        report.last = replace(report.last, plan=put_off(report.plan))
     report.unmet = run.unmet(report.plan)
+
+
+def _is_urgent(surroundings: Surroundings, inputs: Inputs) -> bool:
+    """Say whether something else is to be done that may be a cut: a command waits, or the files were edited."""
+    return surroundings.is_wanted() or surroundings.digest() != inputs.digest
 
 
 def _when_judged(
@@ -216,7 +223,7 @@ def _when_judged(
 def _rest(surroundings: Surroundings, inputs: Inputs, seconds: float) -> bool:
     """Let time pass; return early, and False, where a command waits for this run, or the files were edited."""
     while seconds > 0:
-        if surroundings.is_wanted() or surroundings.digest() != inputs.digest:
+        if _is_urgent(surroundings, inputs):
             return False
         surroundings.sleep(min(seconds, _LONGEST_SLEEP))
         seconds -= _LONGEST_SLEEP

@@ -70,14 +70,14 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    """Let what is still written to a stream go nowhere: its reader has left."""
+    """Let what is still written to a stream go nowhere: its reader has left, or it takes no more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 class _Unbroken(io.TextIOBase):
-    """A stream whose reader may leave in the middle of a run without ending it."""
+    """A stream whose reader may leave, or whose disk be full, in the middle of a run without ending it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -86,7 +86,7 @@ class _Unbroken(io.TextIOBase):
         try:
             self._stream.write(text)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             discard(self._stream)
         return len(text)
 

@@ -114,7 +114,7 @@ def _show_plan(plan: Plan) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # a run goes on, whether or not somebody reads along
+    except OSError:  # a run goes on, whether or not somebody reads along, or a full disk takes it
         log.discard(sys.stdout)
 
 

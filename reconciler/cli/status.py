@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 import sys
 from pathlib import Path
 
@@ -51,4 +52,7 @@ def _write_page(path: Path, found: MachineStatus, now: int) -> None:
             refuse_writable_parents(str(path))  # in a person's folder a link could lead anywhere
         except FileRefused as error:
             raise StepFailed(f"the page is not written: {error}") from error
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        # As /dev/stdout, which would be a file from then on, for everybody.
+        raise StepFailed(f"the page is not written: {path} is no regular file, and would be replaced by one")
     replace_file(path, status_page(found, os.uname().nodename, now).encode(), _PAGE_MODE)

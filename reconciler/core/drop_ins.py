@@ -43,6 +43,11 @@ def services_of(instances: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(f"{unit.rpartition('.')[0]}.service" for unit in instances))
 
 
+def is_written_by_rosterd(text: str) -> bool:
+    """Say whether a drop-in is rosterd's: somebody else may give theirs the same name."""
+    return text.startswith(_HEADER)
+
+
 def shown(text: str | None) -> str:
     """Say what a drop-in sets, as in `memory_max 8G, tasks_max 500`; "none" for none."""
     return ", ".join(f"{_WORDS.get(key, key)} {value}" for key, value in _settings(text).items()) or "none"

@@ -81,6 +81,7 @@ from reconciler.core.plan_accounts import managed_accounts
 from reconciler.core.plan_outputs import mapped_users
 from reconciler.core.records import Step
 from reconciler.core.roster import Roster
+from reconciler.core.text import escaped
 from reconciler.errors import UnknownName
 
 _STEP = "home step "
@@ -120,7 +121,7 @@ def check_known(name: str, roster: Roster, observed: Observed, plan: Plan) -> No
     if name in known:
         return
     near = difflib.get_close_matches(name, sorted(known), n=1)
-    meant = f"; did you mean '{near[0]}'?" if near else ""
+    meant = f"; did you mean '{escaped(near[0])}'?" if near else ""
     unseen = "; only root can see who was deleted" if observed.records is None else ""
     has = "has an account that rosterd does not manage, and is" if name in observed.accounts else "is"
     raise UnknownName(f"'{name}' {has} neither on the roster, nor managed, nor cut off, nor deleted{meant}{unseen}")

@@ -123,6 +123,19 @@ def judged(plan: Plan) -> Plan:
     return replace(plan, findings=_sorted(findings), starting=())
 
 
+def put_off(plan: Plan) -> Plan:
+    """Return the plan that says of what is still starting that this run does not tell whether it is well."""
+    told = (
+        warning(
+            one.otherwise.user,
+            f"{one.otherwise.service}: started; whether it is well, the next run tells",
+            one.otherwise.service,
+        )
+        for one in plan.starting
+    )
+    return replace(plan, findings=_sorted([*plan.findings, *told]))
+
+
 def only(plan: Plan, name: str) -> Plan:
     """Return what of a plan concerns one person; in the maps everybody else's lines stay as they are."""
     maps = {action.output: action for action in plan.actions if isinstance(action, WriteOutput)}

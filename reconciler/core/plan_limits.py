@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reconciler.core.actions import Action, ReloadSystemd, SetDropIn
 from reconciler.core.desired import Desired, DesiredUser
-from reconciler.core.drop_ins import limits_text, placement_text, services_of, slice_of
+from reconciler.core.drop_ins import is_written_by_rosterd, limits_text, placement_text, services_of, slice_of
 from reconciler.core.findings import Finding, warning
 from reconciler.core.observed import Observed
 from reconciler.core.site import instance_of
@@ -30,7 +30,7 @@ def plan_limits(
     """Compare the drop-ins that there are with those that the tiers ask for.
 
     `uids` are those of the people of the roster, of accounts that are to be made too. Of `managed` people who are
-    not on the roster, and of those `refused`, nothing is changed; what belongs to nobody is removed.
+    not on the roster, and of those `refused`, nothing is changed; what rosterd wrote for nobody else is removed.
     """
     plan = LimitPlan()
     wanted: dict[str, tuple[DesiredUser, str]] = {}
@@ -47,7 +47,7 @@ def plan_limits(
     left_alone = (set(managed) - desired.users.keys()) | set(refused)
     for unit in sorted(there.keys() - wanted.keys()):
         owner = _owner_of(unit, observed)
-        if owner not in left_alone:
+        if owner not in left_alone and is_written_by_rosterd(there[unit]):
             plan.actions.append(SetDropIn(owner, unit, None, there[unit]))
     if observed.units.reload_due and not plan.actions:
         plan.actions.append(ReloadSystemd())
@@ -67,7 +67,9 @@ def _outside(user: DesiredUser, slice_name: str, observed: Observed) -> Iterator
     for service in user.services.values():
         for unit in service.instances:
             state = (observed.units.states or {}).get(unit)
-            if state is not None and state.in_slice is False and service.running:
+            if state is None or state.sub == "exited":
+                continue  # nothing of it runs anywhere
+            if state.in_slice is False and service.running:
                 yield warning(
                     user.name,
                     f"{service.name}: restart pending, {unit} runs outside of {slice_name}, so the limits of"

@@ -72,7 +72,10 @@ def _refuse_writable(path: str, found: os.stat_result) -> None:
 def refuse_writable_parents(path: str) -> None:
     """See that nobody but root can put another file at a path. Raises `FileRefused`."""
     for parent in Path(path).absolute().parents:
-        found = parent.lstat()
+        try:
+            found = parent.lstat()
+        except OSError as error:
+            raise FileRefused(f"{path}: the folder {parent}: {error.strerror}") from error
         if stat.S_ISLNK(found.st_mode):
             raise FileRefused(f"{path}: the folder {parent} is a symbolic link; name the file by its real path")
         if found.st_uid != 0:

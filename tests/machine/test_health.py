@@ -211,6 +211,11 @@ def machine(shared: Machine) -> Iterator[Machine]:
     prepare_again(shared)
 
 
+def active_state(machine: Machine, unit: str) -> str:
+    """Return what systemd says of a unit, as in `active`."""
+    return machine.run("systemctl", "is-active", unit, check=False).out.strip()
+
+
 def prepare_again(machine: Machine) -> None:
     """Have everybody's server be the stand-in that listens."""
     machine.write("/usr/bin/t3", STAND_IN, mode=0o755)
@@ -235,6 +240,28 @@ def test_who_listens_too_late_is_ill_in_this_run_and_well_in_the_next(machine: M
     assert "listens on port 3774" in reconcile(machine, code=3).err
     eventually(lambda: listens(machine, 3774), within=15)
     reconcile(machine)
+
+
+def test_a_cut_and_an_edit_are_not_held_up_by_a_server_that_takes_its_time(machine: Machine) -> None:
+    machine.write(SITE, POLICY.replace("listen: 3", "listen: 60"))
+    write_roster(machine, {"ann": {}, "cat": {}})
+    reconcile(machine)
+    override(machine, "bob", SILENT)
+    write_roster(machine, {"ann": {}, "bob": {}, "cat": {}})
+    going = machine.start("rosterd", "reconcile")
+    eventually(lambda: active_state(machine, "t3-serve@bob.service") == "active", within=15)
+    started = time.monotonic()
+    machine.run("rosterd", "cut", "cat")
+    assert time.monotonic() - started < 15
+    assert going.wait(10) == 0
+
+    machine.run("rosterd", "uncut", "cat")
+    machine.run("systemctl", "restart", "t3-serve@bob.service")
+    going = machine.start("rosterd", "reconcile")
+    time.sleep(2)
+    write_roster(machine, {"ann": {}, "bob": {}})
+    eventually(lambda: active_state(machine, "t3-serve@cat.service") == "inactive", within=15)
+    going.end()
 
 
 def test_a_site_can_do_without_listening(machine: Machine) -> None:

@@ -248,8 +248,13 @@ def test_a_drop_in_that_somebody_changed_is_put_back(machine: Machine, damage: s
 
 
 def test_drop_ins_of_others_are_not_touched(machine: Machine) -> None:
-    paths = ("/etc/systemd/system/user-.slice.d/50-site.conf", "/etc/systemd/system/ssh.service.d/50-site.conf")
-    for path, section in zip(paths, ("[Slice]\nTasksMax=9999\n", "[Service]\nNice=0\n"), strict=True):
+    # The last has the name that rosterd gives to its own.
+    paths = tuple(
+        f"/etc/systemd/system/{place}.conf"
+        for place in ("user-.slice.d/50-site", "ssh.service.d/50-site", "rosterd.service.d/50-rosterd")
+    )
+    sections = ("[Slice]\nTasksMax=9999\n", "[Service]\nNice=0\n", "[Service]\nReadWritePaths=/srv\n")
+    for path, section in zip(paths, sections, strict=True):
         machine.write(path, section)
     before = machine.run("stat", "--format=%i %Z", *paths).out
     write_limits(machine, "{memory_max: 128M}")

@@ -20,17 +20,17 @@ MOST_SLEEPS = 1000
 
 @dataclass
 class Run:
-    """One run and everything it was heard to do. `wanted_after` so many seconds of waiting a command wants its end."""
+    """One run and everything it was heard to do. `is_wanted` says whether a command waits for its end."""
 
     host: MemoryHost
     rosters: list[Roster]
     site: Site = SITE
     purpose: Purpose = EVERYBODY
-    wanted_after: float | None = None
     loaded: int = 0
     sleeps: list[float] = field(default_factory=list)
     shown: list[Plan] = field(default_factory=list)
     ended: list[Outcome] = field(default_factory=list)
+    is_wanted: Callable[[], bool] = lambda: False
 
     def go(self) -> Report:
         """Reconcile. Each further roster is an edit of the file while the run is going."""
@@ -40,7 +40,7 @@ class Run:
                 digest=lambda: str(min(self.loaded + 1, len(self.rosters))),
                 host=self.host,
                 executor=self.host,
-                is_wanted=lambda: self.wanted_after is not None and sum(self.sleeps) >= self.wanted_after,
+                is_wanted=self.is_wanted,
                 sleep=self._sleep,
                 planned=self.shown.append,
                 ended=self.ended.append,

@@ -327,6 +327,25 @@ def test_status_for_programs_is_one_json_document_and_ends_with_0_whatever_it_te
     assert any("services are not looked after" in text for text in document["problems"])
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root could replace them")
+@pytest.mark.parametrize("place", ["link", "pipe", "folder", "none/page.html"])
+def test_a_page_replaces_nothing_but_a_page(rosterd: Rosterd, roster: Path, place: str) -> None:
+    with tempfile.TemporaryDirectory(dir="/root") as made:
+        path = Path(made) / place
+        if place == "link":
+            path.symlink_to("/proc/self/fd/1")  # as /dev/stdout is
+        elif place == "pipe":
+            os.mkfifo(path)
+        elif place == "folder":
+            path.mkdir()
+        before = path.lstat() if os.path.lexists(path) else None
+        ended = rosterd("status", "--html", path, "--roster", roster)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr.startswith(f"rosterd: the page is not written: {path}")
+        assert len(lines(ended.stderr)) == 1
+        assert before is None or path.lstat().st_ino == before.st_ino
+
+
 @pytest.mark.parametrize("more", [[], ["--json"]])
 def test_status_of_a_refused_roster_ends_with_5(rosterd: Rosterd, roster: Path, more: list[str]) -> None:
     roster.write_text("users: [\n")

@@ -20,6 +20,7 @@ from reconciler.cli.exits import Exit
 from reconciler.core.actions import CreateAccount
 from reconciler.core.last_run import LastRun
 from reconciler.core.observed import UnitState
+from reconciler.core.plan import Plan
 from reconciler.core.site import Site
 from reconciler.engine import Purpose, Report, Surroundings
 from reconciler.errors import FileRefused, RosterdError, ScanFailed
@@ -181,6 +182,13 @@ def working_on(host: MemoryHost, given: Files, monkeypatch: pytest.MonkeyPatch) 
     )
     monkeypatch.setattr(cli_run, "surroundings_of", lambda _files, *, quiet: surroundings)  # noqa: ARG005 (as it is called)
     return given
+
+
+def test_a_run_goes_on_where_its_plan_cannot_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    surroundings = cli_run.surroundings_of(files(tmp_path, GOOD), quiet=False)
+    with open("/dev/full", "w") as full:  # noqa: PTH123 (a device, as a shell opens it)
+        monkeypatch.setattr("sys.stdout", full)
+        surroundings.planned(Plan((), ()))
 
 
 @pytest.mark.usefixtures("entries")

@@ -69,7 +69,8 @@ def converged() -> MemoryHost:
 
 def test_a_command_that_waits_for_the_run_ends_the_waiting_and_nobody_is_judged() -> None:
     host = MemoryHost(bare().observed, listens=slow(None))
-    first = Run(host, [ALICE], wanted_after=7)
+    first = Run(host, [ALICE])
+    first.is_wanted = lambda: sum(first.sleeps) >= 7
     report = first.go()
     assert sum(first.sleeps) == 7
     assert unhealthy(report) == []
@@ -259,6 +260,36 @@ def test_a_run_about_one_person_does_not_wait_for_others() -> None:
     cutting = Run(host, [TWO], purpose=Purpose(cut="alice"))
     cutting.go()
     assert cutting.sleeps == []
+
+
+# --- what does not wait ---
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_command_that_waits_is_let_in_and_what_still_starts_is_told_as_that(number: int) -> None:
+    going = Run(MemoryHost(bare().observed, listens=slow(20)), [ALICE], Site(settle=5, listen=30))
+    going.is_wanted = lambda: len(going.sleeps) >= number
+    report = going.go()
+    assert len(going.sleeps) == number
+    assert unhealthy(report) == []
+    assert exit_of(report) is Exit.OK
+    told = [found.text for found in report.plan.findings]
+    assert "t3: started; whether it is well, the next run tells" in told
+    assert report.plan.starting
+
+
+def test_an_edit_is_looked_at_before_what_was_started_is_judged() -> None:
+    slept_before: dict[str | None, float] = {}
+
+    def note(action: Action) -> None:
+        slept_before.setdefault(action.user, sum(going.sleeps))
+
+    host = MemoryHost(bare().observed, fails=note, listens=slow(20))
+    going = Run(host, [ALICE, TWO], Site(settle=5, listen=30))
+    report = going.go()
+    assert slept_before["bob"] == 0
+    assert unhealthy(report) == []
+    assert report.plan.starting == ()
 
 
 # --- what is told of a run ---

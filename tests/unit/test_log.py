@@ -89,6 +89,13 @@ def test_a_reader_who_leaves_in_the_middle_does_not_end_the_run() -> None:
         structlog.get_logger().info("nor this")
 
 
+def test_a_full_disk_does_not_end_the_run() -> None:
+    with open("/dev/full", "w") as stream:  # noqa: PTH123 (a device, as a shell opens it)
+        log.configure(stream, {})
+        structlog.get_logger().info("this cannot be kept")
+        structlog.get_logger().info("nor this")
+
+
 # --- the journal ---
 
 

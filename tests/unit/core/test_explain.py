@@ -508,6 +508,12 @@ def test_a_name_that_nobody_has(machine: Machine, name: str, text: str) -> None:
     assert text in str(caught.value)
 
 
+def test_the_name_that_may_be_meant_does_nothing_to_a_terminal(machine: Machine) -> None:
+    with pytest.raises(UnknownName) as caught:
+        known(machine.output(OutputKind.TTYD_ADMINS, "mapped\x1b[31m\n"), "mapped")
+    assert "did you mean 'mapped\\x1b[31m'?" in str(caught.value)
+
+
 def test_a_name_that_only_root_could_know(machine: Machine) -> None:
     with pytest.raises(UnknownName, match="only root can see who was deleted"):
         known(machine.having(records=None), "dead")

@@ -19,6 +19,7 @@ from tests.unit.facts import RUNNING, SITE, Machine, bare, only, person, told
 
 LIMITS = Limits("4G", "200%", 4096)
 CAPPED = Site(tiers={**SITE.tiers, "power-user": Tier("power-user", limits=LIMITS)})
+BY_HAND = "# by hand\n"
 SERVICES = ("t3-serve", "playwright-mcp", "playwright-snapshot-refresh")
 
 
@@ -145,7 +146,7 @@ def test_a_tier_that_loses_its_limits_loses_the_drop_ins() -> None:
 )
 def test_what_belongs_to_nobody_is_removed(unit: str, owner: str | None) -> None:
     machine = bare().person("alice", 1000, 3773, 8931).account("dave", 1001, managed=False)
-    plan = having(machine, {**wanted("alice", 1000), unit: "# old\n"}).plan(person("alice"), site=CAPPED)
+    plan = having(machine, {**wanted("alice", 1000), unit: limits_text(LIMITS)}).plan(person("alice"), site=CAPPED)
     assert changes(plan) == {unit: (owner, None)}
 
 
@@ -161,6 +162,17 @@ def test_an_account_that_is_refused_is_left_alone() -> None:
     assert changes(machine.plan(person("alice"), site=CAPPED)) == {}
     there = having(machine, {"user-1000.slice": "# theirs\n", "t3-serve@alice.service": "# theirs\n"})
     assert changes(there.plan(person("alice"), site=CAPPED)) == {}
+
+
+@pytest.mark.parametrize(
+    "unit", ["rosterd.service", "nginx.service", "user-.slice", "t3-serve@.service", "user-1002.slice"]
+)
+def test_what_somebody_else_wrote_under_that_name_is_left_alone(unit: str) -> None:
+    machine = bare().person("alice", 1000, 3773, 8931)
+    plan = having(machine, {**wanted("alice", 1000), unit: "[Service]\nReadWritePaths=/srv\n"}).plan(
+        person("alice"), site=CAPPED
+    )
+    assert about_limits(plan) == []
 
 
 def test_where_the_drop_ins_cannot_be_seen_nothing_is_changed() -> None:
@@ -197,6 +209,10 @@ def test_a_service_that_runs_outside_of_the_slice_is_not_moved_but_told() -> Non
     assert not plan.has_problems
 
 
+def test_one_that_is_active_without_a_process_is_not_told() -> None:
+    assert told(outside(replace(RUNNING, sub="exited", in_slice=False)), "alice") == []
+
+
 @pytest.mark.parametrize("in_slice", [True, None])
 def test_one_that_runs_in_it_or_of_which_it_is_not_known_is_not_told(in_slice: bool | None) -> None:  # noqa: FBT001 (a column of the table)
     assert told(outside(replace(RUNNING, in_slice=in_slice)), "alice") == []
@@ -220,7 +236,7 @@ people = st.dictionaries(
     st.tuples(st.sampled_from(["admin", "power-user"]), st.booleans(), st.dictionaries(st.just("t3"), st.booleans())),
 )
 units = st.sampled_from([*(unit for name in NAMES for unit in wanted(name, UIDS[name])), "user-1999.slice"])
-texts = st.sampled_from(["# by hand\n", limits_text(LIMITS), placement_text("user-1000.slice")])
+texts = st.sampled_from([BY_HAND, limits_text(LIMITS), placement_text("user-1000.slice")])
 
 
 @given(people, st.sets(st.sampled_from(NAMES)), st.sets(st.sampled_from(NAMES)), st.dictionaries(units, texts))
@@ -250,6 +266,8 @@ def test_afterwards_each_has_exactly_what_their_tier_says_and_others_what_they_h
             off = "t3-serve@" if dict(user.services).get("t3") is False else "-"
             expected |= {unit: text for unit, text in own.items() if not unit.startswith(off)}
     left_alone = (accounts - unmanaged - on_roster.keys()) | (accounts & unmanaged & on_roster.keys())
+    # What rosterd did not write is somebody else's.
+    expected = {unit: text for unit, text in there.items() if text == BY_HAND} | expected
     for name in left_alone:
         expected |= {unit: text for unit, text in there.items() if unit in wanted(name, UIDS[name])}
     assert after == expected
