@@ -73,7 +73,8 @@ deb: ## build dist/rosterd_*.deb
 	packaging/build-deb
 
 .PHONY: picture
-picture: deb machine-setup ## draw docs/run.svg from the real output of a throwaway machine
+picture: deb ## draw docs/run.svg from the real output of a throwaway machine
+	@packaging/dev-setup machine
 	@$(AS_ROOT) $(PYTHON) -m tests.demo.picture
 
 .PHONY: status-pictures

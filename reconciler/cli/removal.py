@@ -29,7 +29,7 @@ from reconciler.core.plan_cuts import id_spans
 from reconciler.core.records import Tombstone
 from reconciler.core.removal import Belongings, Removal, Spans
 from reconciler.core.restoring import forget_steps, lost_groups, restore_steps, taken_subids, tombstone_of
-from reconciler.core.text import escaped
+from reconciler.core.text import escaped, size_words
 from reconciler.errors import RemovalRefused, RosterdError, StepFailed, UnknownName
 from reconciler.host import archive, lock
 from reconciler.host.belongings import Look, files_elsewhere
@@ -38,7 +38,6 @@ from reconciler.host.state import State
 from reconciler.inputs import Files
 
 _SHOWN = 20
-_UNITS = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
 _BAR = 30
 _REDRAW_SECONDS = 0.1
 
@@ -195,7 +194,7 @@ def _tell_destroying(looked: _Destroying, folder: Path) -> None:
         counted = archive.survey(tops)
     except StepFailed as error:
         raise RemovalRefused(f"{looked.name} is not deleted: {error}") from error
-    tell(f"  in all {counted.entries} files and folders, {_size(counted.size)}")
+    tell(f"  in all {counted.entries} files and folders, {size_words(counted.size)}")
     own = {uid for first, last in looked.spans for uid in counted.owners if first <= uid <= last}
     for uid in sorted(counted.owners.keys() - own - {0}):
         tell(f"  {counted.owners[uid]} of them belong to {_name_of(uid)}, not to {looked.name}")
@@ -252,11 +251,6 @@ def _name_of(uid: int) -> str:
         return f"uid {uid}"
 
 
-def _size(number: int) -> str:
-    unit, size = next(((unit, size) for unit, size in _UNITS if number >= size), ("bytes", 1))
-    return f"{number / size:.1f} {unit}" if size > 1 else f"{number} bytes"
-
-
 # --- doing ---
 
 
@@ -301,7 +295,7 @@ class _Bar:
         done = min(done, total)  # tar writes more than the files hold
         filled = _BAR * done // total
         bar = "#" * filled + "-" * (_BAR - filled)
-        self.stream.write(f"\r\x1b[K{what} [{bar}] {100 * done // total}% of {_size(total)}")
+        self.stream.write(f"\r\x1b[K{what} [{bar}] {100 * done // total}% of {size_words(total)}")
         self.stream.flush()
         self._drawn = time.monotonic()
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reconciler.core.days import shown_time
 from reconciler.core.status import AccountState, Health, MachineStatus, RunStatus, ServiceStatus, UnitStatus, UserStatus
-from reconciler.core.text import counted, escaped
+from reconciler.core.text import counted, escaped, size_words
 
 NOTHING = "-"
 
@@ -38,9 +38,6 @@ _EXIT_WORDS = {
     130: "it was interrupted; the next run finishes",
 }
 _NAMED = 8
-_STEP = 1024
-_FEW = 10
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _AGES = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -49,21 +46,12 @@ def exit_words(code: int) -> str:
     return f"{_EXIT_WORDS.get(code, 'see the journal of rosterd.service')} (exit {code})"
 
 
-def memory_words(count: int) -> str:
-    """Return bytes as people read them: 410 MiB, 1.5 GiB."""
-    size, unit = float(count), 0
-    while round(size) >= _STEP and unit < len(_UNITS) - 1:
-        size, unit = size / _STEP, unit + 1
-    whole = round(size, 1).is_integer() or size >= _FEW
-    return f"{size:.0f} {_UNITS[unit]}" if whole else f"{size:.1f} {_UNITS[unit]}"
-
-
 def memory_use(service: ServiceStatus) -> str:
     """Return the memory of a service and its cap: 410 MiB of 2 GiB; 410 MiB, no cap; cap 2 GiB."""
-    cap = None if service.memory_max is None else memory_words(service.memory_max)
+    cap = None if service.memory_max is None else size_words(service.memory_max)
     if service.memory is None:
         return NOTHING if cap is None else f"cap {cap}"
-    return f"{memory_words(service.memory)}, no cap" if cap is None else f"{memory_words(service.memory)} of {cap}"
+    return f"{size_words(service.memory)}, no cap" if cap is None else f"{size_words(service.memory)} of {cap}"
 
 
 def listener_words(service: ServiceStatus) -> str:

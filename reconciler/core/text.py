@@ -10,6 +10,9 @@ from shlex import quote
 # what was no valid UTF-8 on disk.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG = 60
+_STEP = 1024
+_FEW = 10
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _NAMED = 3
 
 
@@ -41,3 +44,12 @@ def shell_word(text: str) -> str:
     if escaped(text) == text:
         return quote(text)
     return "$'" + "".join(f"\\x{byte:02x}" for byte in text.encode("utf-8", "surrogateescape")) + "'"
+
+
+def size_words(count: int) -> str:
+    """Return bytes as people read them: 410 MiB, 1.5 GiB."""
+    size, unit = float(count), 0
+    while round(size) >= _STEP and unit < len(_UNITS) - 1:
+        size, unit = size / _STEP, unit + 1
+    whole = round(size, 1).is_integer() or size >= _FEW
+    return f"{size:.0f} {_UNITS[unit]}" if whole else f"{size:.1f} {_UNITS[unit]}"

@@ -12,12 +12,12 @@ from reconciler.core.status_words import (
     exit_words,
     listener_words,
     memory_use,
-    memory_words,
     needs_somebody,
     restarts_of,
     run_ended,
     summary,
 )
+from reconciler.core.text import size_words
 from tests.unit.statuses import GIB, MIB, NOW, browser, large, person, t3, unit
 
 
@@ -36,7 +36,7 @@ from tests.unit.statuses import GIB, MIB, NOW, browser, large, person, t3, unit
     ],
 )
 def test_bytes_read_like_this(count: int, words: str) -> None:
-    assert memory_words(count) == words
+    assert size_words(count) == words
 
 
 @pytest.mark.parametrize(
