@@ -351,9 +351,8 @@ def test_a_reload_that_a_killed_run_owes_is_made_by_the_next_one(changing: Front
     assert changing.reloads() == reloads + 1
 
 
+@pytest.mark.parametrize("front", [NGINX], ids=["nginx"], indirect=True)  # the same for both, and it takes its time
 def test_a_check_that_hangs_is_ended_and_nobody_else_waits_for_long(changing: Front) -> None:
-    if changing.proxy is CADDY:
-        pytest.skip("the same for both, and it takes its time")
     changing.machine.write(
         SITE, f"{changing.proxy.site}proxies: {{{changing.proxy.output}: {{check: [/usr/bin/sleep, '62']}}}}\n"
     )
@@ -378,9 +377,8 @@ def test_a_proxy_that_is_not_there_is_a_warning(changing: Front) -> None:
     assert "mona" in changing.machine.read(changing.proxy.map)
 
 
+@pytest.mark.parametrize("front", [CADDY], ids=["caddy"], indirect=True)  # nginx is told by signals
 def test_nobody_but_its_own_user_tells_caddy_what_to_do(front: Front) -> None:
-    if front.proxy is not CADDY:
-        pytest.skip("nginx is told by signals")
     asked = ("curl", "--silent", "--show-error", "--output", "/dev/null")
     socket = ("--unix-socket", "/var/lib/caddy/admin.sock", "http://localhost/config/")
     front.machine.run("runuser", "-u", "caddy", "--", *asked, *socket)
