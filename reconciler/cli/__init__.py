@@ -6,6 +6,7 @@ destroys is in `removal` alone.
 
 from __future__ import annotations
 
+import errno
 import io
 import signal
 import sys
@@ -38,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # of a command that only reads; whoever wanted its output has left
         log.discard(sys.stdout)
         code = Exit.OK
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise  # it is not of writing what the command has to say
+        tell(f"rosterd: the output cannot be written: {error.strerror}")
+        log.discard(sys.stdout)
+        code = Exit.CANNOT_RUN
     sys.exit(code)
 
 

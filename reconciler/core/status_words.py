@@ -38,6 +38,8 @@ _EXIT_WORDS = {
     130: "it was interrupted; the next run finishes",
 }
 _NAMED = 8
+# A look begins a moment before it is told.
+_CLOCK_SECONDS = 60
 _AGES = ((86_400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -106,6 +108,8 @@ def summary(status: MachineStatus) -> tuple[str, ...]:
 
 def run_ended(run: RunStatus, now: int) -> str:
     """Return when the last run ended; `now`, like the run's own, counts seconds since 1970."""
+    if run.at > now + _CLOCK_SECONDS:
+        return f"{shown_time(run.at)}, which is still to come: the clock was set back"
     return f"{shown_time(run.at)}, {_age(now - run.at)} before this look"
 
 

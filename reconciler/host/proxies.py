@@ -18,8 +18,9 @@ from reconciler.host.outside import run_outside
 from reconciler.host.scan_proxies import RELOADS_DUE
 
 MAP_MODE = 0o644
-_CHECK_SECONDS = 20
-_RELOAD_SECONDS = 30.0
+# Whoever is cut off is unmapped before all else: a proxy that hangs must not keep their login open for long.
+_CHECK_SECONDS = 10
+_RELOAD_SECONDS = 10.0
 _TOLD_LINES = 2
 # Not loaded, or not running: it reads the map when it is started.
 _AT_REST = ("inactive", "failed", "deactivating")

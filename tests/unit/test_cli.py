@@ -540,3 +540,17 @@ def test_commands_that_only_read_files_load_no_bus(checkout: Path, folder: Path,
         check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "[]\n")
+
+
+def test_an_output_that_cannot_be_written_is_told_and_no_traceback(checkout: Path, roster: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            ["/usr/bin/python3", "-m", "reconciler", "status", "--roster", roster],
+            cwd=checkout,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (ended.returncode, ended.stderr) == (1, "rosterd: the output cannot be written: No space left on device\n")

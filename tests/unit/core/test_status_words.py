@@ -101,6 +101,10 @@ def test_the_end_of_a_run_is_told_with_its_age(seconds: int, words: str) -> None
     assert run_ended(RunStatus("run", NOW - seconds, 0), NOW).endswith(f" UTC, {words} before this look")
 
 
+def test_a_run_that_is_still_to_come_tells_of_the_clock() -> None:
+    assert run_ended(RunStatus("run", NOW + 3600, 0), NOW).endswith(": the clock was set back")
+
+
 @pytest.mark.parametrize("health", list(Health))
 def test_somebody_has_to_see_to_what_is_unhealthy_and_to_a_problem(health: Health) -> None:
     alice = person("alice", 0)
