@@ -287,11 +287,14 @@ class _Bar:
 
     stream: TextIO = field(default_factory=lambda: sys.stderr)
     _drawn: float = 0.0
+    _what: str = ""
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Draw the bar, a few times a second at most."""
-        if not total or not self.stream.isatty() or time.monotonic() - self._drawn < _REDRAW_SECONDS:
+        """Draw the bar, a few times a second at most, and where other work begins."""
+        too_soon = what == self._what and time.monotonic() - self._drawn < _REDRAW_SECONDS
+        if not total or not self.stream.isatty() or too_soon:
             return
+        self._what = what
         done = min(done, total)  # tar writes more than the files hold
         filled = _BAR * done // total
         bar = "#" * filled + "-" * (_BAR - filled)
