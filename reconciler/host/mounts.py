@@ -7,28 +7,36 @@ from pathlib import Path
 
 from reconciler.errors import ScanFailed
 
-_MOUNTS = Path("/proc/self/mountinfo")
 _DEVICE, _ROOT, _WHERE = 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: the device and what of it is mounted, where, and the type of the file system."""
+    """One mount: the device and what of it is mounted, where, the type of the file system, and its own options."""
 
     device: str
     root: str
     where: str
     kind: str
+    options: str
 
 
-def mounts() -> list[Mount]:
-    """Return the mounts in the order in which they were made. Raises `ScanFailed`."""
+def mounts(proc: Path = Path("/proc")) -> list[Mount]:
+    """Return the mounts in the order in which they were made. Raises `ScanFailed`.
+
+    A person can mount something in their home, below a name of any bytes.
+    """
+    path = proc / "self/mountinfo"
     try:
-        data = _MOUNTS.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        raise ScanFailed(f"{_MOUNTS}: {error.strerror}") from error
-    lines = [line.split(" ") for line in data.decode("utf-8", "surrogateescape").split("\n") if line]
-    return [Mount(line[_DEVICE], line[_ROOT], _unescaped(line[_WHERE]), line[line.index("-") + 1]) for line in lines]
+        raise ScanFailed(f"{path}: {error.strerror}") from error
+    return [_mount(line.split(" ")) for line in data.decode("utf-8", "surrogateescape").split("\n") if line]
+
+
+def _mount(line: list[str]) -> Mount:
+    kind = line[line.index("-") + 1]
+    return Mount(line[_DEVICE], line[_ROOT], _unescaped(line[_WHERE]), kind, line[-1])
 
 
 def _unescaped(path: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.core.observed import Memory
 from reconciler.errors import ScanFailed
+from reconciler.host.mounts import mounts
 
 # What has no limit has the largest number of whole pages there (memory.limit_in_bytes of cgroup v1).
 _NO_LIMIT = 1 << 62
@@ -97,15 +98,5 @@ def _lower(first: int | None, second: int | None) -> int | None:
 
 
 def _mounted(kind: str, option: str, proc: Path) -> str | None:
-    try:
-        data = (proc / "self/mountinfo").read_bytes()
-    except OSError as error:
-        raise ScanFailed(f"{error.filename}: {error.strerror}") from error
-    # A person can mount something in their home, below a name of any bytes.
-    for line in data.decode("utf-8", "surrogateescape").split("\n"):
-        before, _, after = line.partition(" - ")
-        # The source between the two may be empty.
-        found, options = after.partition(" ")[0], after.rpartition(" ")[2]
-        if found == kind and (not option or option in options.split(",")):
-            return before.split(" ")[4]
-    return None
+    found = (one for one in mounts(proc) if one.kind == kind)
+    return next((one.where for one in found if not option or option in one.options.split(",")), None)
