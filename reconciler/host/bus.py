@@ -126,10 +126,10 @@ class Systemd:
         except StepFailed:
             return None
 
-    def restarts(self, services: Mapping[str, str]) -> dict[str, int]:
+    def restarts(self, services: Sequence[str]) -> dict[str, int]:
         """Return how often systemd has restarted each service by itself, of many at once, by name.
 
-        `services` has their object paths; one that has gone meanwhile is left out. Raises `BusUnavailable`.
+        One that has gone meanwhile is left out. Raises `BusUnavailable`.
         """
         counts = self.properties([Property(name, "Service", "NRestarts") for name in services])
         return {name: count for name, count in zip(services, counts, strict=True) if count is not None}

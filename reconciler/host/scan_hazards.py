@@ -82,11 +82,11 @@ class HazardScanner:
 
     def look_again(self, units: Sequence[str]) -> tuple[Mapping[str, int], frozenset[str]]:
         """Return the restarts of units, and which of them wait for one. Raises `StepFailed`."""
-        counts = self.systemd.properties([Property(unit, "Service", "NRestarts") for unit in units])
+        counts = self.systemd.restarts(units)
         patterns = {template_of(unit).replace("@.", "@*.") for unit in units}
         states = self.systemd.states(sorted(patterns)) if patterns else {}
         waiting = frozenset(unit for unit in units if unit in states and states[unit].sub == _RESTARTING)
-        return {unit: count for unit, count in zip(units, counts, strict=True) if count is not None}, waiting
+        return counts, waiting
 
     # --- what runs ---
 

@@ -61,15 +61,15 @@ def _states(systemd: Systemd, patterns: Sequence[str], last_run: LastRun | None,
     systemd makes the link invocation:UNIT anew at each start of a unit, for journald to read: so its time is that of
     the start (unit_export_state_files() in systemd's unit.c, since 235).
     """
-    found = systemd.services(patterns)
+    found = systemd.states(patterns)
     now = time.time()
     started = _starts(root / "run/systemd/units")
     states = {}
-    for name, (state, _) in found.items():
+    for name, state in found.items():
         up = now - started[name] if name in started else None
         # A clock that was set back tells nothing; a unit that is in doubt counts as one that stays up.
         states[name] = replace(state, up=up if up is None or up >= 0 else None)
-    counted = systemd.restarts({name: path for name, (_, path) in found.items() if _is_new(name, started, last_run)})
+    counted = systemd.restarts([name for name in found if _is_new(name, started, last_run)])
     known = {} if last_run is None else last_run.restarts
     return {name: replace(state, restarts=counted.get(name, known.get(name, 0))) for name, state in states.items()}
 

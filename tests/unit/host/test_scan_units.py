@@ -26,20 +26,20 @@ class Answering(Systemd):
         """Answer with `states`, and that these were restarted."""
         super().__init__()
         self.asked: list[list[str]] = []
-        self.asked_restarts: dict[str, str] = {}
+        self.asked_restarts: list[str] = []
         self._states = states
         self._restarts = restarts or {}
 
-    def services(self, patterns: Sequence[str]) -> Mapping[str, tuple[UnitState, str]]:
+    def states(self, patterns: Sequence[str]) -> Mapping[str, UnitState]:
         """Note the question."""
         self.asked.append(list(patterns))
         if self._states is None:
             raise StepFailed("the system bus does not answer")
-        return {name: (state, f"/unit/{name}") for name, state in self._states.items()}
+        return self._states
 
-    def restarts(self, services: Mapping[str, str]) -> dict[str, int]:
+    def restarts(self, services: Sequence[str]) -> dict[str, int]:
         """Note the question; what has gone meanwhile is left out."""
-        self.asked_restarts = dict(services)
+        self.asked_restarts = list(services)
         return {name: self._restarts.get(name, 0) for name in services if self._restarts.get(name, 0) >= 0}
 
 
@@ -187,7 +187,7 @@ def last_run(seconds_ago: float, **restarts: int) -> LastRun:
 def asked(root: Path, last: LastRun | None) -> set[str]:
     systemd = Answering(THREE)
     scan_units(systemd, TEMPLATES, last, root)
-    assert all(systemd.asked_restarts[name] == f"/unit/{name}" for name in systemd.asked_restarts)
+    assert len(systemd.asked_restarts) == len(set(systemd.asked_restarts)), "each is asked for once"
     return set(systemd.asked_restarts)
 
 
