@@ -268,25 +268,19 @@ class HostExecutor:
 
     def _set_drop_ins(self, actions: Sequence[SetDropIn | ReloadSystemd]) -> Iterator[Outcome]:
         """Change the files, then have systemd read them once; until it has, the next run is to see to that."""
-        failed: dict[Action, str] = {}
+        texts = {action.unit: action.text for action in actions if isinstance(action, SetDropIn)}
+        failed: dict[str, str] = {}
+        for_all = ""
         try:
             drop_ins.mark_reload_due()
-            for action in actions:
-                if isinstance(action, SetDropIn) and (why := self._failure(action)):
-                    failed[action] = why
+            failed = self._guarded(list(texts), lambda unit: drop_ins.write(unit, texts[unit]))
             self._systemd.reload()
             drop_ins.clear_reload_due()
         except StepFailed as error:
-            failed = dict.fromkeys(actions, str(error)) | failed
+            for_all = str(error)
         for action in actions:
-            yield Outcome(action, Status.FAILED, failed[action]) if action in failed else Outcome(action)
-
-    def _failure(self, action: SetDropIn) -> str:
-        try:
-            drop_ins.write(action.unit, action.text)
-        except StepFailed as error:
-            return str(error)
-        return ""
+            why = failed.get(action.unit, for_all) if isinstance(action, SetDropIn) else for_all
+            yield Outcome(action, Status.FAILED, why) if why else Outcome(action)
 
     def _halt(self, actions: list[HaltUnit]) -> Iterator[Outcome]:
         """Stop, then disable in one call: a unit that could not be stopped stays enabled, and is seen."""
