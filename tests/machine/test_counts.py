@@ -158,7 +158,7 @@ def test_only_a_run_changes_a_file_and_only_its_own(counts: Found, command: str)
 @pytest.mark.parametrize("command", NOTHING_TO_DO)
 def test_it_looks_at_a_few_files_of_each_person_and_no_more_often_at_any_other(counts: Found, command: str) -> None:
     few, many = counts[command, FEW].looked, counts[command, MANY].looked
-    assert few["open /etc/t3-serve/NAME.env"] == FEW, "they are read, so strace must have seen it"
+    assert few["open /etc/t3-serve/NAME.env"] >= FEW, "they are read, so strace must have seen it"
     allowed = Counter({path: (MANY - FEW) * times for path, times in MAY_GROW[command].items()})
     assert many - few - allowed == Counter()
 
