@@ -83,9 +83,9 @@ status-pictures: ## draw docs/status-*.png with the browser of a throwaway machi
 	@$(AS_ROOT) $(PYTHON) -m tests.demo.status_pictures
 
 .PHONY: bench
-bench: deb ## measure a run against the floor and its peers, in a throwaway machine
-	@packaging/dev-setup machine
-	@$(AS_ROOT) $(PYTHON) -m tests.bench
+bench: deb ## measure rosterd beside its floor and other tools, half an hour; SIZES="10 100" is a short one
+	@packaging/dev-setup bench
+	@$(AS_ROOT) $(PYTHON) -m tests.bench $(SIZES)
 
 .PHONY: shell
 shell: deb ## a root shell in a throwaway machine with the package
@@ -94,5 +94,5 @@ shell: deb ## a root shell in a throwaway machine with the package
 
 .PHONY: clean
 clean: ## remove what was built in the checkout; the cache stays
-	rm -rf dist build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
+	rm -rf dist build .venv .peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage *.egg-info
 	find reconciler tests -name __pycache__ -prune -exec rm -rf {} +

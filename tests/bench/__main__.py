@@ -1,153 +1,115 @@
-"""Measures runs of rosterd in one machine: 100 users, two services each.
+"""Measures rosterd beside its floor and beside other tools, in throwaway machines.
 
-    python -m tests.bench [USERS]
+    python -m tests.bench [SIZE...]
 
-Prints a table, and writes dist/bench.json. Ratios first: the machine is shared, its seconds are not.
+Without sizes it measures all, and writes docs/performance.md with its picture and figures; with sizes it takes less
+time, and writes the same into dist/bench/.
 """
 
+import base64
+import datetime as dt
 import json
-import statistics
+import os
+import platform
 import sys
-import time
-from collections import Counter
-from dataclasses import asdict, dataclass
+import tomllib
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+from tests.bench.measuring import LONGEST, Measuring
+from tests.bench.page import page
+from tests.bench.place import PEERS
+from tests.bench.plot import HEIGHT, WIDTH, plot
+from tests.bench.results import Results
+from tests.bench.words import duration
+from tests.machine.browser import seen_by_chromium
 from tests.machine.machine import CHECKOUT, Machine
-from tests.machine.rootfs import rootfs
+from tests.machine.rootfs import BROWSER, RootfsError, rootfs
 
-ROUNDS = 7
-TEMPLATES = ("bench-a@.service", "bench-b@.service")
-# Costs nothing to keep: the benchmark is about rosterd and systemd, not about the services.
-UNIT = """[Service]
-User=%i
-EnvironmentFile=/etc/t3-serve/{prefix}%i.env
-ExecStart=/usr/bin/sleep infinity
-[Install]
-WantedBy=multi-user.target
-"""
-SITE = """settle: 0
-listen: 0
-shell: /bin/bash
-services:
-  a:
-    units: [bench-a@.service]
-    port: {variable: A_PORT, base: 20000, env_file: "/etc/t3-serve/{user}.env"}
-    route: true
-  b:
-    units: [bench-b@.service]
-    port: {variable: B_PORT, base: 30000, env_file: "/etc/t3-serve/b-{user}.env"}
-"""
-CALLS = "/run/bench.calls"
-ROSTERD = ("/usr/bin/python3", "-m", "reconciler", "reconcile")
-WRITING = "openat,open,creat,rename,renameat,renameat2,mkdir,mkdirat,unlink,unlinkat,rmdir,link,linkat,symlink"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `seconds` is the median of the rounds, `times_floor` its ratio to the floor."""
-
-    what: str
-    seconds: float
-    times_floor: float | None = None
-
-
-def prepare(machine: Machine, users: int) -> None:
-    """Put the roster, the site and the two templates in place."""
-    names = [f"user{number:05}" for number in range(users)]
-    entries = [f"  {name}: {{authentik_user: {name}.x, k8s_user: {name}, tier: power-user}}" for name in names]
-    machine.write("/etc/rosterd/roster.yaml", "\n".join(["users:", *entries, ""]))
-    machine.write("/etc/rosterd/site.yaml", SITE)
-    for template, prefix in zip(TEMPLATES, ("", "b-"), strict=True):
-        machine.write(f"/etc/systemd/system/{template}", UNIT.format(prefix=prefix))
-    machine.run("systemctl", "daemon-reload")
-
-
-def timed(machine: Machine, *argv: str) -> float:
-    """Return how many seconds a command took; it must succeed."""
-    started = time.perf_counter()
-    machine.run("env", "--chdir=/src", "PYTHONPATH=/src", *argv, timeout=600)
-    return time.perf_counter() - started
-
-
-def median(machine: Machine, *argv: str) -> float:
-    """Return the median of several rounds, in seconds."""
-    return statistics.median(timed(machine, *argv) for _ in range(ROUNDS))
-
-
-def bus_calls(machine: Machine, *argv: str) -> Counter[str]:
-    """Run a command and return how often it called each method of systemd's manager.
-
-    The bus tells a monitor about every call there is, so nothing else may call meanwhile.
-    """
-    # Into a file, by lines: a pipe that nobody reads would stop it, and what it has not written is lost at its end.
-    listen = 'exec stdbuf --output=L busctl monitor --json=short org.freedesktop.systemd1 >"$1"'
-    monitor = machine.start("/bin/sh", "-c", listen, "sh", CALLS)
-    time.sleep(1)  # until it listens; it tells nobody
-    timed(machine, *argv)
-    time.sleep(1)  # until it has written all
-    monitor.terminate()
-    monitor.wait()
-    messages = (json.loads(line) for line in machine.read(CALLS).split("\n") if line.startswith("{"))
-    return Counter(
-        message["member"]
-        for message in messages
-        if message.get("type") == "method_call" and message.get("destination") == "org.freedesktop.systemd1"
-    )
-
-
-def footprint(machine: Machine) -> tuple[int, list[str]]:
-    """Return how many programs a run started beside itself, and the calls that opened or made a file for writing."""
-    trace = "/run/bench.trace"
-    options = ("--follow-forks", "--quiet=all", f"--output={trace}", "--trace", f"execve,{WRITING}")
-    timed(machine, "strace", *options, *ROSTERD)
-    lines = [line for line in machine.read(trace).splitlines() if " = -1 " not in line]
-    programs = sum("execve(" in line for line in lines) - 1
-    reading = ("O_RDONLY", "/dev/null")
-    written = [line for line in lines if "execve(" not in line and not any(word in line for word in reading)]
-    return programs, written
+SIZES = (10, 100, 1_000, 10_000)
+PICTURE = """<!doctype html><style>body {{ margin: 0 }} svg {{ display: block; width: {width}px }}</style>{svg}"""
+SHARP = 2
 
 
 def main() -> int:
-    """Measure, print, keep."""
-    users = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    with Machine(rootfs("bookworm")) as machine:
-        prepare(machine, users)
-        sys.stdout.write(f"{users} users, 2 services each; medians of {ROUNDS} rounds\n")
-        machine.run("systemctl", "start", "dbus.service")
-        first_calls = bus_calls(machine, *ROSTERD)
-        calls = bus_calls(machine, *ROSTERD)
-        programs, written = footprint(machine)
-        floor = median(machine, "/usr/bin/python3", "/src/tests/bench/floor.py", "/etc/rosterd/roster.yaml", *TEMPLATES)
-        converged = median(machine, *ROSTERD)
-        dry_run = median(machine, *ROSTERD, "--dry-run")
-        status = median(machine, *ROSTERD[:-1], "status")
-        units = [f"bench-{service}@user{number:05}.service" for number in range(users) for service in "ab"]
-        loop = "for unit; do systemctl enable --quiet --now -- $unit; done"
-        shell = timed(machine, "sh", "-euc", loop, "sh", *units)
-    rows = [
-        Row("the floor: the same reads, nothing made of them", floor, 1.0),
-        Row("a converged run", converged, converged / floor),
-        Row("a dry run", dry_run, dry_run / floor),
-        Row("status", status, status / floor),
-        Row("a loop of systemctl enable --now, nothing to do", shell, shell / floor),
-    ]
-    for row in rows:
-        sys.stdout.write(f"{row.times_floor:9.1f} times the floor, {row.seconds:9.3f} s: {row.what}\n")
-    sys.stdout.write(f"converged: {programs} programs started, {len(written)} files opened for writing\n")
-    sys.stdout.writelines(f"    {line}\n" for line in written)
-    sys.stdout.write(f"converged: calls to systemd {dict(calls)}\nfirst run: calls to systemd {dict(first_calls)}\n")
-    document = {
-        "users": users,
-        "rows": [asdict(row) for row in rows],
-        "programs": programs,
-        "written": written,
-        "calls": calls,
-        "first_calls": first_calls,
-    }
-    (CHECKOUT / "dist").mkdir(exist_ok=True)
-    Path(CHECKOUT / "dist/bench.json").write_text(json.dumps(document, indent=2) + "\n")
+    """Measure and write."""
+    sizes = tuple(sorted(int(word) for word in sys.argv[1:])) or SIZES
+    folder = CHECKOUT / ("docs" if sizes == SIZES else "dist/bench")
+    folder.mkdir(parents=True, exist_ok=True)
+    (deb,) = (CHECKOUT / "dist").glob("rosterd_*.deb")
+    results = Results(about(), sizes)
+    Measuring(deb, results).everything()
+    write(results, folder)
     return 0
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write the figures, the picture and the page."""
+    picture = plot(results)
+    written = {
+        "performance.json": (json.dumps(results.as_json(), indent=1) + "\n").encode(),
+        "performance.svg": picture.encode(),
+        "performance.md": page(results).encode(),
+    }
+    try:
+        written["performance.png"] = png_of(picture)
+    except RootfsError as error:
+        sys.stderr.write(f"bench: no performance.png: {error}\n")
+    for name, data in written.items():
+        (folder / name).write_bytes(data)
+        sys.stdout.write(f"{(folder / name).relative_to(CHECKOUT)}\n")
+
+
+def png_of(picture: str) -> bytes:
+    """Have Chromium draw the picture, twice as large, so that it is sharp."""
+    view: dict[str, Any] = {"width": SHARP * WIDTH, "height": SHARP * HEIGHT, "media": "screen", "scheme": "light"}
+    with Machine(rootfs(BROWSER)) as machine:
+        machine.run("useradd", "--create-home", "viewer")
+        machine.write("/srv/picture.html", PICTURE.format(width=SHARP * WIDTH, svg=picture))
+        (seen,) = seen_by_chromium(machine, "viewer", "file:///srv/picture.html", [{**view, "evaluate": "null"}])
+    return base64.b64decode(seen["picture"])
+
+
+def about() -> dict[str, str]:
+    """Return what the figures depend on: the host, and the versions."""
+    with Machine(rootfs("bookworm")) as machine:
+        systemd = machine.run("systemctl", "--version").out.split()[1]
+        python = machine.run("python3", "--version").out.split()[1]
+    peers = {one.name: one.version for one in metadata.distributions(path=[str(site_packages())])}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
+        "systemd": systemd,
+        "python": python,
+        "processor": processor(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{round(memory / 1e9)} GB",
+        "kernel": platform.release(),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "rosterd": own_version(),
+        "ansible": peers["ansible-core"],
+        "pyinfra": peers["pyinfra"],
+        "longest": duration(LONGEST),
+    }
+
+
+def site_packages() -> Path:
+    """Return where the other tools are installed."""
+    (found,) = PEERS.glob("lib/python3.*/site-packages")
+    return found
+
+
+def processor() -> str:
+    """Return what /proc/cpuinfo calls the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def own_version() -> str:
+    """Return the version of rosterd."""
+    version: str = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["version"]
+    return version
 
 
 if __name__ == "__main__":

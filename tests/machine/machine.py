@@ -129,12 +129,14 @@ class Command(subprocess.Popen[str]):
 class Machine:
     """A machine; use it as a context manager, or call `boot` and `stop`.
 
-    `root` is a root file system of tests.machine.rootfs; it is only read. All timeouts are in seconds.
+    `root` is a root file system of tests.machine.rootfs; it is only read. `also` are folders of the host that are at
+    the same place in the machine, read-only. All timeouts are in seconds.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, also: Sequence[Path] = ()) -> None:
         """Prepare a machine that is not up yet."""
         self.root = root
+        self.also = tuple(also)
         self.name = f"rosterd-{os.getpid()}-{next(_numbers)}"
         self._console: IO[bytes] | None = None
         self._nspawn: subprocess.Popen[bytes] | None = None
@@ -328,6 +330,7 @@ class Machine:
             *(["--keep-unit"] if self._cgroups else []),
             "--console=pipe",
             f"--bind-ro={CHECKOUT}:/src",
+            *(f"--bind-ro={folder}" for folder in self.also),
         ]
 
     def _wait_for_leader(self, deadline: float) -> int:
