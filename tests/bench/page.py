@@ -7,7 +7,7 @@ from string import Template
 
 from tests.bench.goals import goals
 from tests.bench.results import SCENARIOS, TOOLS, Measurement, Results, exponent
-from tests.bench.words import duration, figure, people, ratio
+from tests.bench.words import duration, people, ratio
 
 TEMPLATE = Path(__file__).parent / "performance.md.in"
 TITLES = {
@@ -138,7 +138,7 @@ def use(results: Results) -> Iterator[str]:
 def used(one: Measurement) -> list[str]:
     """Return what one command used, as a row."""
     times = [duration(one.median(what)) for what in ("cpu", "systemd_cpu", "bus_cpu")]
-    return [phrase(one.tool, one.scenario), people(one.users), *times, megabytes(one), figure(one.median("pids"))]
+    return [phrase(one.tool, one.scenario), people(one.users), *times, megabytes(one), f"{round(one.median('pids')):,}"]
 
 
 def megabytes(one: Measurement) -> str:
@@ -178,11 +178,12 @@ def spanned(points: Sequence[tuple[int, float]]) -> str:
 
 def answers(results: Results) -> Iterator[str]:
     """Yield how long it takes from the edit to the answer."""
-    rows = [
-        [people(users), duration(statistics.median(found)), duration(max(found)), str(len(found))]
-        for users, found in results.answers.items()
-    ]
-    return table(("people", "median", "longest", "rounds"), rows)
+    rows = []
+    for users, reload in results.reloads.items():
+        found = results.answers.get(users)
+        times = [duration(statistics.median(found)), duration(max(found)), str(len(found))] if found else ["-"] * 3
+        rows.append([people(users), *times, duration(reload)])
+    return table(("people", "median", "longest", "rounds", "a reload of systemd alone"), rows)
 
 
 def goal_rows(results: Results) -> Iterator[str]:

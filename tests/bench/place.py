@@ -1,6 +1,7 @@
 """The machine that is measured in: its people, its services, and the command of each tool."""
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,6 +144,12 @@ class Place:
         self.machine.sh(START_ALL, PEOPLE, timeout=LONGEST)
         self._run("rm", *drop_ins)
         self._run("systemctl", "daemon-reload")
+
+    def reload(self) -> float:
+        """Return how many seconds systemd takes to read its units again, as it must when one is enabled."""
+        started = time.monotonic()
+        self._run("systemctl", "daemon-reload")
+        return time.monotonic() - started
 
     def edit_to_answer(self) -> float:
         """Put one more person on the roster, and return how many seconds later their server answers.

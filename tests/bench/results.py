@@ -75,8 +75,9 @@ class NotRun:
 class Results:
     """All of one run of the benchmark.
 
-    `counts` are by tool and situation, at the smallest size. `answers` are the seconds from the edit of the roster to
-    the answer of the new person's server, by the number of users.
+    `counts` are by tool and situation, at the smallest size. By the number of users, `reloads` are the seconds that
+    systemd takes to read its units again, and `answers` those from the edit of the roster to the answer of the new
+    person's server.
     """
 
     about: Mapping[str, Any]
@@ -84,6 +85,7 @@ class Results:
     measurements: list[Measurement] = field(default_factory=list)
     not_run: list[NotRun] = field(default_factory=list)
     counts: dict[tuple[str, str], Counts] = field(default_factory=dict)
+    reloads: dict[int, float] = field(default_factory=dict)
     answers: dict[int, list[float]] = field(default_factory=dict)
 
     def of(self, tool: str, scenario: str, users: int) -> Measurement | None:
@@ -108,6 +110,7 @@ class Results:
                 {"tool": tool, "scenario": scenario, "users": self.sizes[0], **asdict(counts)}
                 for (tool, scenario), counts in self.counts.items()
             ],
+            "reload": self.reloads,
             "edit_to_answer": self.answers,
         }
 

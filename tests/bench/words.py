@@ -4,7 +4,9 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 
 def duration(seconds: float) -> str:
-    """Return a time with two digits that count: `0.25 s`, `9.1 s`, `97 s`, `27 min`, `3.1 h`."""
+    """Return a time with two digits that count: `30 ms`, `0.25 s`, `9.1 s`, `97 s`, `27 min`, `3.1 h`."""
+    if 0 < seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     for unit, name, beyond in ((1.0, "s", 100.0), (_MINUTE, "min", _HOUR), (_HOUR, "h", 2 * _DAY)):
         if seconds < beyond:
             return f"{figure(seconds / unit)} {name}"
