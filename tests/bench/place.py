@@ -66,17 +66,17 @@ services:
 MORE_SUBIDS = "\nSUB_UID_MAX 4200000000\nSUB_GID_MAX 4200000000\n"
 
 ENVIRONMENT = {
-    "PATH": f"{PEERS}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    "PYTHONPATH": PROGRAMS,
     # What its documentation recommends for speed.
     "ANSIBLE_PIPELINING": "1",
     "ANSIBLE_PYTHON_INTERPRETER": "/usr/bin/python3",
 }
-_FLOOR = ("/usr/bin/python3", "-c", "import floor; floor.main()", PEOPLE, ROSTER, *TEMPLATES)
+# As a module, so that it is compiled already, as rosterd is.
+_RUN_FLOOR = f"import sys; sys.path.append('{PROGRAMS}'); import floor; floor.main()"
+_FLOOR = ("/usr/bin/python3", "-c", _RUN_FLOOR, PEOPLE, ROSTER, *TEMPLATES)
 _ROSTERD = ("/usr/sbin/rosterd",)
 _SHELL = ("/bin/sh", f"{PROGRAMS}/loop.sh", PEOPLE)
-_ANSIBLE = ("ansible-playbook", "--extra-vars", f"@{PEOPLE_JSON}", f"{PROGRAMS}/playbook.yaml")
-_PYINFRA = ("pyinfra", "@local", f"{PROGRAMS}/deploy.py")
+_ANSIBLE = (f"{PEERS}/bin/ansible-playbook", "--extra-vars", f"@{PEOPLE_JSON}", f"{PROGRAMS}/playbook.yaml")
+_PYINFRA = (f"{PEERS}/bin/pyinfra", "@local", f"{PROGRAMS}/deploy.py")
 # A first run and one more person are the same command as where there is nothing to do.
 _COMMANDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "rosterd": {"": (*_ROSTERD, "reconcile"), "dry-run": (*_ROSTERD, "--dry-run"), "status": (*_ROSTERD, "status")},
