@@ -1,1 +1,1 @@
-"""`make bench`: what a run costs, beside the floor and beside a loop of systemctl."""
+"""`make bench`: what a run costs, beside its floor and beside what people use today."""

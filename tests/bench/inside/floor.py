@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from gi.repository import GLib
+from gi.repository import Gio, GLib
 from pydbus import SystemBus
 
 from reconciler.host.scan_ports import dump_listening
@@ -30,6 +30,7 @@ UNIT_FOLDERS = (
     "/usr/lib/systemd/system",
 )
 MAPS = ("/etc/ttyd-user-map", "/etc/ttyd-admins")
+SYSTEMD = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
 # As dbus-daemon allows; see reconciler/host/bus.py.
 UNDER_WAY = 256
 
@@ -99,17 +100,17 @@ def make(manager: Any, people: Sequence[Sequence[str]], templates: Sequence[str]
 
 
 def start(manager: Any, units: Sequence[str]) -> None:  # noqa: ANN401 (as above)
-    """Start units, as many at once as the bus allows, and wait for the end of each job."""
+    """Start units, as many at once as the bus allows, and wait for the end of each."""
     manager.Subscribe(timeout=60)
-    jobs: set[str] = set()
-    ended: set[str] = set()
-    manager.JobRemoved.connect(lambda _number, path, _unit, _result: ended.add(path))
-    context = GLib.MainContext.default()
-    for unit in units:
-        jobs.add(manager.StartUnit(unit, "replace", timeout=60))
-        while len(jobs - ended) >= UNDER_WAY or context.pending():
+    left = set(units)
+    manager.JobRemoved.connect(lambda _number, _path, unit, _result: left.discard(unit))
+    connection, context = SystemBus().con, GLib.MainContext.default()
+    for number, unit in enumerate(units, 1):
+        arguments = GLib.Variant("(ss)", (unit, "replace"))
+        connection.call(*SYSTEMD, "StartUnit", arguments, None, Gio.DBusCallFlags.NONE, 60_000, None, None)
+        while number - (len(units) - len(left)) >= UNDER_WAY:
             context.iteration(True)  # noqa: FBT003 (as GLib has it)
-    while jobs - ended:
+    while left:
         context.iteration(True)  # noqa: FBT003 (as GLib has it)
 
 
