@@ -56,16 +56,11 @@ machine-test: deb ## tests on real systemd, in throwaway machines
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm-around || [ '$(CI)' != true ]
 	$(AS_ROOT) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) tests/machine
 
-# What a change is tested with in small, at full size: every kill point, five minutes of cron, 1,000 deletions, a minute of swapped links.
-AT_FULL_SIZE := ROSTERD_ALL_POINTS=1 ROSTERD_CRON_MINUTES=5 ROSTERD_CYCLES=1000 ROSTERD_ATTACK_SECONDS=60
-LONG_TESTS := leaving interrupted_cut interrupted_useradd destroy home_attack
-
 .PHONY: proof
-proof: deb ## the tests that only mean their number when they are long; an hour or so
+proof: deb ## run what tests sample at full size, and write docs/reliability.md; ROWS="power fuzz" for some of it
 	@packaging/dev-setup machine
 	@$(AS_ROOT) $(PYTHON) -m tests.machine.rootfs bookworm trixie
-	$(AS_ROOT) $(AT_FULL_SIZE) $(PYTHON) -m pytest -p no:cacheprovider $(SIDE_BY_SIDE) --override-ini=timeout=7200 \
-		$(LONG_TESTS:%=tests/machine/test_%.py)
+	$(AS_ROOT) $(PYTHON) -m tests.proof $(ROWS)
 
 .PHONY: deb
 deb: ## build dist/rosterd_*.deb

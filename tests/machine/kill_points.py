@@ -4,11 +4,12 @@ strace numbers the calls of each name for itself, so a point is a name and an or
 a run that nobody disturbs.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+from tests.proof.evidence import scaled
 
 # `openat` counts where it opens to write; `vfork` is where a tool starts.
 CHANGING = re.compile(
@@ -51,8 +52,9 @@ def points_in(trace: str) -> Iterator[Point]:
 
 
 def sample(points: Iterable[Point], size: int) -> list[Point]:
-    """Return `size` points, evenly spread; all of them where ROSTERD_ALL_POINTS is set."""
+    """Return `size` points, evenly spread; all of them for `make proof`."""
     found = list(points)
-    if os.environ.get("ROSTERD_ALL_POINTS") or size >= len(found):
+    size = scaled(size, len(found))
+    if size >= len(found):
         return found
     return [found[index * len(found) // size] for index in range(size)]

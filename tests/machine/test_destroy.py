@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -14,13 +13,14 @@ from tests.machine.faults import SITE, breakable, run, write_roster
 from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine, Result
 from tests.machine.workstation import entry_of, eventually, groups_of, port_in
+from tests.proof.evidence import scaled
 
 PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "power-user"}, "bob": {"tier": "power-user"}}
 WITHOUT_ALICE = {"bob": PEOPLE["bob"]}
 PLACES = ("/home/alice", "/var/mail/alice", "/var/spool/cron/rosterd-held/alice")
 ENV_FILES = ("/etc/t3-serve/alice.env", "/etc/t3-serve/playwright-alice.env")
 TOMBSTONE = "/var/lib/rosterd/tombstones/alice"
-CYCLES = int(os.environ.get("ROSTERD_CYCLES", "20"))
+CYCLES = scaled(20, 1000)
 POINTS = 3
 NO_SERVICES = {"t3": False, "playwright": False}
 

@@ -1,7 +1,6 @@
 """People who are out to get at root's and others' files by way of the steps in their homes (FAULTS.md 9 to 11)."""
 
 import json
-import os
 import re
 import sys
 import time
@@ -24,8 +23,9 @@ from tests.machine.homes import (
 )
 from tests.machine.machine import Machine, Result
 from tests.machine.workstation import main_pid, reconcile, traced, write_roster
+from tests.proof.evidence import scaled
 
-SECONDS = float(os.environ.get("ROSTERD_ATTACK_SECONDS", "10"))
+SECONDS = scaled(10, 60)
 PROGRAM, OVER = "/usr/local/lib/attack.py", "/usr/local/lib/attack-is-over"
 LEAST_SWAPS = 100  # in a second, or it is no attack
 RUN_LIMIT = 60.0

@@ -8,6 +8,7 @@ import pytest
 from tests.machine.faults import account_problems, breakable, fingerprint, leftovers, run, write_roster
 from tests.machine.kill_points import Point, points_in, sample
 from tests.machine.machine import Machine
+from tests.proof.evidence import note
 
 # In place of a tool. /run/sweep/TOOL/NAME holds where to kill it when it works on the account NAME, and `last` where
 # the run is to be killed as well. The account `probe` is where the points are found.
@@ -125,6 +126,8 @@ def test_useradd_killed_anywhere_together_with_the_run_is_completed_by_the_next_
 
     done = run(sweep, code=None)
     problems = account_problems(sweep, people)
+    broken = {line.split(":")[0] for line in problems}
+    note("useradd", points=len(people), half_made=len(half_made), completed=len(people) - len(broken))
     assert not problems, f"{told_with_points(problems, people)}\n{failures(done.said)}"
     assert done.code == 0, failures(done.said)
     assert not leftovers(sweep)

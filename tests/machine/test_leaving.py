@@ -1,6 +1,5 @@
 """People who leave: in seconds nothing of theirs runs or can begin again, and nothing that is theirs is lost."""
 
-import os
 import re
 import sys
 import time
@@ -43,6 +42,7 @@ from tests.machine.workstation import (
     workstation,
     write_roster,
 )
+from tests.proof.evidence import scaled
 
 # bob has limits, so that his services run in the slice of his sessions.
 PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "admin"}, "bob": {"tier": "limited"}, "carol": {}, "dora": {}}
@@ -53,7 +53,7 @@ LIMITED = f"""{QUICK}tiers:
 """
 WITHOUT_BOB = {name: fields for name, fields in PEOPLE.items() if name != "bob"}
 ADMIN_GROUPS = ("docker", "code-shared", "sudo")
-CRON_MINUTES = int(os.environ.get("ROSTERD_CRON_MINUTES", "1"))
+CRON_MINUTES = scaled(1, 5)
 LIMIT = 30.0  # seconds that a cut may take
 
 # What a plan has to say of somebody who has all of it. The pending steps are told in the log as well.
