@@ -36,7 +36,7 @@ def _test(folder: str, name: str) -> str:
     return f"{file}::test_{function}" if function else file
 
 
-ROWS: tuple[Row, ...] = (
+KILLED: tuple[Row, ...] = (
     Row(
         "useradd",
         "SIGKILL anywhere inside `useradd`, alone or with the run that started it",
@@ -44,3 +44,21 @@ ROWS: tuple[Row, ...] = (
         machine("interrupted_useradd"),
     ),
 )
+
+
+FAILING: tuple[Row, ...] = ()
+
+
+FUZZED: tuple[Row, ...] = ()
+
+
+TOGETHER: tuple[Row, ...] = ()
+
+
+ATTACKED: tuple[Row, ...] = ()
+
+
+OTHERS: tuple[Row, ...] = ()
+
+
+ROWS = (*KILLED, *FAILING, *FUZZED, *TOGETHER, *ATTACKED, *OTHERS)
