@@ -238,6 +238,7 @@ class _Applying:
         self._report = report
         self._failed = report.failed
         self._tried: set[object] = set()
+        self._starts: dict[str, set[object]] = {}
 
     def untried(self, plan: Plan) -> list[Action]:
         """Return what this run has not tried yet and nothing that failed stands in the way of.
@@ -276,6 +277,8 @@ class _Applying:
                 self._note(Outcome(action, Status.SKIPPED, f"{' '.join(blocker)} failed before"))
             else:
                 self._tried.add(_identity(action))
+                if isinstance(action, RunUnit):
+                    self._starts.setdefault(action.user, set()).add(_identity(action))
                 yield action
 
     def _blocker(self, key: Key) -> Key | None:
@@ -300,7 +303,7 @@ class _Applying:
 
     def _allow_starts(self, user: str) -> None:
         """Let the person's services be started once more: what they lacked may be in the home now."""
-        self._tried -= {tried for tried in self._tried if _is_start_for(user, tried)}
+        self._tried -= self._starts.pop(user, set())
 
     def _reduced(self, plan: Plan) -> list[Action]:
         reduced = (self._for_failed(action, plan) for action in plan.actions)
@@ -324,11 +327,3 @@ _ONCE = (RunUnit, HaltUnit, RetireUnits, TakeHomeStep)
 def _identity(action: Action) -> object:
     """Return what makes two actions one try: a unit is started, a home changed once a run, however it looks."""
     return (action.kind, action.key) if isinstance(action, _ONCE) else action
-
-
-def _is_start_for(user: str, tried: object) -> bool:
-    match tried:
-        case (RunUnit.kind, (str() as name, *_)):
-            return name == user
-        case _:
-            return False

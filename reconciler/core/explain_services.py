@@ -10,7 +10,6 @@ from reconciler.core.desired import DesiredUser
 from reconciler.core.explanation import LEFT_ALONE, MAPS, UNSEEN, Attribute, Case, service_topic
 from reconciler.core.observed import Listener
 from reconciler.core.outputs import Route
-from reconciler.core.plan_ports import sticky_ports
 from reconciler.core.provenance import DEFAULT
 from reconciler.core.site import OutputKind, PortRule, Service, template_of
 
@@ -63,14 +62,15 @@ def _switch(case: Case, service: Service) -> Attribute:
 
 
 def _port(case: Case, service: Service, rule: PortRule, why_off: str) -> Attribute:
-    kept = sticky_ports(case.observed).get((case.name, service.name))
+    kept = case.observed.sticky_ports.get((case.name, service.name))
     if kept is not None:
         wanted, why = str(kept), "kept"
     elif _is_enabled(case, service):
         wanted, why = _new_port(case, service, rule)
     else:
         wanted, why = "none", why_off
-    holders = [_holder(case, service, one) for one in case.observed.listeners if one.port == kept]
+    heard = case.observed.listeners_by_port.get(kept, ()) if kept is not None else ()
+    holders = [_holder(case, service, one) for one in heard]
     there = ", ".join([_env_file_words(case, service, rule), *holders])
     return Attribute(service_topic(service.name), PORT, wanted, why, there)
 
@@ -82,7 +82,7 @@ def _env_file_words(case: Case, service: Service, rule: PortRule) -> str:
     file = case.observed.env_files.get((service.name, case.name))
     if file is None or not file.exists or (file.value is None and not file.problem):
         return "none"
-    return f"{file.value} in {path}" if sticky_ports(case.observed).get((case.name, service.name)) else "not usable"
+    return f"{file.value} in {path}" if case.observed.sticky_ports.get((case.name, service.name)) else "not usable"
 
 
 def _new_port(case: Case, service: Service, rule: PortRule) -> tuple[str, str]:

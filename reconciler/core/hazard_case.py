@@ -9,10 +9,10 @@ from enum import StrEnum
 from functools import cached_property
 
 from reconciler.core.desired import Desired
-from reconciler.core.observed import Listener, Observed
+from reconciler.core.observed import Observed
 from reconciler.core.plan_accounts import managed_accounts
-from reconciler.core.plan_ports import Holder, sticky_ports, taken_ports
-from reconciler.core.ports import allocate
+from reconciler.core.plan_ports import taken_ports
+from reconciler.core.ports import Holder, allocate
 from reconciler.core.sightings import ServiceLook, Sightings
 from reconciler.core.site import instance_of, template_of
 from reconciler.core.text import counted
@@ -84,33 +84,11 @@ class Case:
         return {name: self.observed.accounts[name].uid for name in sorted(self.people)}
 
     @cached_property
-    def kept(self) -> Mapping[Holder, int]:
-        """The ports that env files keep."""
-        return sticky_ports(self.observed)
-
-    @cached_property
     def holders(self) -> Mapping[int, list[Holder]]:
-        """Who keeps each of these ports."""
+        """Who keeps each port that an env file keeps."""
         found = defaultdict(list)
-        for holder, port in sorted(self.kept.items()):
+        for holder, port in sorted(self.observed.sticky_ports.items()):
             found[port].append(holder)
-        return found
-
-    @cached_property
-    def listeners_by_port(self) -> Mapping[int, list[Listener]]:
-        """What listens, by port."""
-        found = defaultdict(list)
-        for listener in self.observed.listeners:
-            found[listener.port].append(listener)
-        return found
-
-    @cached_property
-    def listeners_by_unit(self) -> Mapping[str, list[Listener]]:
-        """What listens of a unit of the system, by unit."""
-        found = defaultdict(list)
-        for listener in self.observed.listeners:
-            if listener.unit is not None:
-                found[listener.unit].append(listener)
         return found
 
     @cached_property

@@ -138,7 +138,7 @@ def stray_env_files(case: Case) -> Iterator[Hazard]:
     somebodys = {
         case.env_path((name, service)) for service, name in case.observed.env_files or {} if _is_somebody(name, case)
     }
-    for (name, service), port in sorted(case.kept.items()):
+    for (name, service), port in sorted(case.observed.sticky_ports.items()):
         path = case.env_path((name, service))
         if path not in somebodys and not _is_somebody(name, case):
             yield Hazard(

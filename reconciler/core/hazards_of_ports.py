@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from reconciler.core.hazard_case import Case, Hazard, HazardKind
 from reconciler.core.observed import Listener
-from reconciler.core.plan_ports import Holder, holder_words, is_own
+from reconciler.core.plan_ports import holder_words, is_own, listens
 from reconciler.core.site import instance_of, template_of
 from reconciler.core.text import counted, listed, shell_word
 
@@ -16,13 +16,13 @@ def held_ports(case: Case) -> Iterator[Hazard]:
     """Find ports of services that something else listens on."""
     for name in sorted(case.people & case.desired.users.keys()):
         for service in case.desired.users[name].services.values():
-            port = case.kept.get((name, service.name))
+            port = case.observed.sticky_ports.get((name, service.name))
             if port is None or not service.enabled:
                 continue
             sharing = _units_sharing(port, case)
             strangers = [
                 found
-                for found in case.listeners_by_port.get(port, ())
+                for found in case.observed.listeners_by_port.get(port, ())
                 if not is_own(found, name, service, case.observed) and found.unit not in sharing
             ]
             if strangers:
@@ -54,7 +54,7 @@ def shared_ports(case: Case) -> Iterator[Hazard]:
     for port, sharing in case.holders.items():
         if len(sharing) < 2 or not case.people & {name for name, _ in sharing}:  # noqa: PLR2004 (two)
             continue
-        listening = [holder for holder in sharing if _listens(holder, port, case)]
+        listening = [holder for holder in sharing if listens(holder, port, case.desired, case.observed)]
         moving = next((holder for holder in sharing if holder not in listening), sharing[-1])
         files = listed(f"{name} ({service}, {case.env_path((name, service))})" for name, service in sharing)
         who = f"; who listens there: {listed(name for name, _ in listening)}" if listening else ""
@@ -68,22 +68,13 @@ def shared_ports(case: Case) -> Iterator[Hazard]:
         )
 
 
-def _listens(holder: Holder, port: int, case: Case) -> bool:
-    name, service = holder
-    return any(
-        found.port == port
-        for unit in case.desired.services[service].instances(name)
-        for found in case.listeners_by_unit.get(unit, ())
-    )
-
-
 def wrong_ports(case: Case) -> Iterator[Hazard]:
     """Find services that listen elsewhere than requests are sent."""
     for name in sorted(case.people):
         for service in case.desired.services.values():
-            port = case.kept.get((name, service.name))
+            port = case.observed.sticky_ports.get((name, service.name))
             for unit in service.instances(name) if port is not None else ():
-                heard = {found.port for found in case.listeners_by_unit.get(unit, ())}
+                heard = {found.port for found in case.observed.listeners_by_unit.get(unit, ())}
                 if heard and port not in heard:
                     yield Hazard(
                         HazardKind.WRONG_PORT,

@@ -6,13 +6,14 @@ None stands for "could not be seen" where a field says so, never for "is not the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from reconciler.core.home_records import StepRecord
 from reconciler.core.last_run import LastRun
+from reconciler.core.ports import Holder, port_number
 from reconciler.core.records import Records
 from reconciler.core.site import OutputKind
 
@@ -303,6 +304,33 @@ class Observed:
     def names_by_uid(self) -> Mapping[int, str]:
         """The accounts by uid; of several with one uid the last of passwd."""
         return {account.uid: account.name for account in self.accounts.values()}
+
+    @cached_property
+    def sticky_ports(self) -> Mapping[Holder, int]:
+        """Every port that an env file keeps, whoever its user is."""
+        found = {}
+        for (service, user), file in (self.env_files or {}).items():
+            port = port_number(file.value) if file.value is not None else None
+            if port is not None:
+                found[user, service] = port
+        return found
+
+    @cached_property
+    def listeners_by_port(self) -> Mapping[int, Sequence[Listener]]:
+        """What listens, by port."""
+        found = defaultdict(list)
+        for listener in self.listeners:
+            found[listener.port].append(listener)
+        return dict(found)
+
+    @cached_property
+    def listeners_by_unit(self) -> Mapping[str, Sequence[Listener]]:
+        """What listens of a unit of the system's manager, by unit."""
+        found = defaultdict(list)
+        for listener in self.listeners:
+            if listener.unit is not None:
+                found[listener.unit].append(listener)
+        return dict(found)
 
     @cached_property
     def subuid_owners(self) -> frozenset[str] | None:

@@ -30,10 +30,11 @@ from reconciler.core.plan_outputs import (
     routed_ports,
     unreadable_outputs,
 )
-from reconciler.core.plan_ports import Holder, plan_ports, sticky_ports
+from reconciler.core.plan_ports import plan_ports
 from reconciler.core.plan_returns import plan_returns, unrecorded
 from reconciler.core.plan_steps import plan_identities, plan_steps
 from reconciler.core.plan_units import Starting, plan_units
+from reconciler.core.ports import Holder
 from reconciler.core.site import Proxy
 
 
@@ -84,7 +85,8 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
     units = plan_units(wanted, observed, accounts.refused, ports, cut)
     limits = plan_limits(wanted, observed, _uids(wanted, observed, accounts.actions), managed, accounts.refused)
     maps = plan_outputs(wanted, observed, accounts.refused | admins | others, ports, leaving)
-    homes = plan_homes(wanted, observed, accounts.refused, sticky_ports(observed) | ports.ports)
+    known_ports = {**observed.sticky_ports, **ports.ports}
+    homes = plan_homes(wanted, observed, accounts.refused, known_ports)
     cuts = plan_cuts(desired, observed, cut)
     returns = plan_returns(desired, observed, wanted.users.keys() - accounts.refused)
     steps = plan_steps(desired, observed, cut)
@@ -105,7 +107,7 @@ def make_plan(desired: Desired, observed: Observed) -> Plan:
         present=tuple(sorted((managed | mapped) - done)),
         last_admins=tuple(sorted(last_admins(desired, observed, cut - done))),
         empty_roster=not desired.users,
-        routed_ports=tuple(sorted(routed_ports(desired, sticky_ports(observed) | ports.ports).items())),
+        routed_ports=tuple(sorted(routed_ports(desired, known_ports).items())),
         ports=ports.ports,
         starting=tuple(units.starting),
     )

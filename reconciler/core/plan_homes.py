@@ -13,7 +13,7 @@ from reconciler.core.home_records import StepRecord
 from reconciler.core.home_steps import Ending, FileStep, HomeStep, Keep, McpStep, RetireStep, filled
 from reconciler.core.observed import HomeWork, Observed
 from reconciler.core.plan_accounts import home_of
-from reconciler.core.plan_ports import Holder
+from reconciler.core.ports import Holder
 
 _RETIRE_SECONDS = 60
 _HOUR = 3600

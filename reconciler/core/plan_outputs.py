@@ -12,7 +12,8 @@ from reconciler.core.desired import Desired, DesiredUser
 from reconciler.core.findings import Finding, warning
 from reconciler.core.observed import Observed, ProxyState
 from reconciler.core.outputs import Route
-from reconciler.core.plan_ports import Holder, PortPlan, sticky_ports
+from reconciler.core.plan_ports import PortPlan
+from reconciler.core.ports import Holder
 from reconciler.core.site import OutputKind
 
 
@@ -36,17 +37,17 @@ def plan_outputs(
     """
     if observed.env_files is None:
         return []
-    known = routed_ports(desired, sticky_ports(observed) | ports.ports)
+    known = routed_ports(desired, {**observed.sticky_ports, **ports.ports})
     actions: list[WriteOutput] = []
     for kind in desired.outputs:
         if kind not in observed.outputs or not outputs.is_readable(kind, observed.outputs[kind]):
             continue
         now = observed.outputs[kind]
-        unmapping = _unmapping(kind, now, leaving, known)
-        unmapping = unmapping and replace(unmapping, proxy=desired.proxies.get(kind))
+        proxy = desired.proxies.get(kind)
+        unmapping = _unmapping(WriteOutput(kind, (), now, Phase.UNMAP, proxy), leaving, known)
         actions += [unmapping] if unmapping else []
         routes = tuple(_routes(kind, desired, refused, ports))
-        change = WriteOutput(kind, routes, unmapping.text if unmapping else now, proxy=desired.proxies.get(kind))
+        change = WriteOutput(kind, routes, unmapping.text if unmapping else now, proxy=proxy)
         change = change.keeping(refused, known)
         actions += [change] if change.needed else []
     return actions
@@ -80,10 +81,9 @@ def routed_ports(desired: Desired, ports: Mapping[Holder, int]) -> dict[str, int
     return {user: port for (user, service), port in ports.items() if service in routed}
 
 
-def _unmapping(
-    kind: OutputKind, now: str | None, leaving: Collection[str], known: Mapping[str, int | None]
-) -> WriteOutput | None:
-    routes = outputs.parse(kind, now)
+def _unmapping(nobody: WriteOutput, leaving: Collection[str], known: Mapping[str, int | None]) -> WriteOutput | None:
+    """Return the change of a map that takes out those who leave, where it has one; `nobody` would empty it."""
+    routes = outputs.parse(nobody.output, nobody.before)
     if not any(route.user in leaving for route in routes):
         return None
     staying = tuple(
@@ -91,7 +91,7 @@ def _unmapping(
         for route in routes
         if route.user not in leaving
     )
-    return WriteOutput(kind, staying, now, Phase.UNMAP)
+    return replace(nobody, routes=staying)
 
 
 def _routes(kind: OutputKind, desired: Desired, refused: Collection[str], ports: PortPlan) -> Iterator[Route]:

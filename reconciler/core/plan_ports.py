@@ -10,12 +10,9 @@ from reconciler.core.actions import WritePort
 from reconciler.core.desired import Desired, DesiredService, DesiredUser
 from reconciler.core.findings import Finding, conflict, warning
 from reconciler.core.observed import EnvFile, Listener, Observed
-from reconciler.core.ports import allocate, port_number
+from reconciler.core.ports import Holder, allocate
 from reconciler.core.site import PortRule
 from reconciler.core.text import listed
-
-Holder = tuple[str, str]
-"""A user and the service whose port is meant."""
 
 
 @dataclass(slots=True)
@@ -44,20 +41,9 @@ class PortPlan:
         self.findings.append(conflict(holder[0], f"{holder[1]}: {text}", holder[1]))
 
 
-def sticky_ports(observed: Observed) -> dict[Holder, int]:
-    """Return every port that an env file keeps, whoever its user is."""
-    found = {}
-    for (service, user), file in (observed.env_files or {}).items():
-        port = port_number(file.value) if file.value is not None else None
-        if port is not None:
-            found[user, service] = port
-    return found
-
-
 def taken_ports(observed: Observed) -> set[int]:
     """Return every port that nobody may be given: kept by an env file or for somebody deleted, or listened on."""
-    listening = {listener.port for listener in observed.listeners}
-    return set(sticky_ports(observed).values()) | listening | observed.on_record.reserved_ports
+    return {*observed.sticky_ports.values(), *observed.listeners_by_port, *observed.on_record.reserved_ports}
 
 
 def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -> PortPlan:
@@ -68,12 +54,11 @@ def plan_ports(desired: Desired, observed: Observed, refused: Collection[str]) -
         for user in people:
             plan.blocked |= {(user.name, service.name) for service in user.services.values() if service.port}
         return plan
-    sticky = sticky_ports(observed)
     taken = taken_ports(observed)
     for name, service in desired.services.items():
         if service.port is not None:
-            _plan_service(name, service.port, people, observed, sticky, taken, plan)
-    _find_shared_ports(desired, observed, sticky, plan)
+            _plan_service(name, service.port, people, observed, taken, plan)
+    _find_shared_ports(desired, observed, plan)
     _find_strangers(people, observed, plan)
     return plan
 
@@ -83,10 +68,10 @@ def _plan_service(  # noqa: PLR0913 (the whole of a plan meets here)
     rule: PortRule,
     people: list[DesiredUser],
     observed: Observed,
-    sticky: Mapping[Holder, int],
     taken: set[int],
     plan: PortPlan,
 ) -> None:
+    sticky = observed.sticky_ports
     in_use = _ports_in_use(rule, observed, set(sticky.values()))
     without = []
     for user in people:
@@ -137,42 +122,36 @@ def _why_no_port(rule: PortRule, user: str, file: EnvFile | None, own: set[int])
     return None
 
 
-def _find_shared_ports(desired: Desired, observed: Observed, sticky: Mapping[Holder, int], plan: PortPlan) -> None:
+def _find_shared_ports(desired: Desired, observed: Observed, plan: PortPlan) -> None:
     """Find ports that two env files claim. Whoever listens on it through their own unit keeps it."""
     claims: dict[int, set[Holder]] = defaultdict(set)
-    for holder, port in sticky.items():
+    for holder, port in observed.sticky_ports.items():
         claims[port].add(holder)
-    listening = {(found.port, found.unit) for found in observed.listeners}
     for port, holders in claims.items():
         if len(holders) == 1:
             continue
-        owner = next((holder for holder in sorted(holders) if _listens(holder, port, desired, listening)), None)
+        owner = next((holder for holder in sorted(holders) if listens(holder, port, desired, observed)), None)
         for holder in sorted(holders - {owner} if owner else holders):
             if holder in plan.ports:
                 others = listed(f"{user} ({service})" for user, service in holders - {holder})
                 plan.block(holder, f"port {port} is also the port of {others}; change one of the env files")
 
 
-def _listens(holder: Holder, port: int, desired: Desired, listening: set[tuple[int, str | None]]) -> bool:
+def listens(holder: Holder, port: int, desired: Desired, observed: Observed) -> bool:
+    """Say whether a person's own service listens on this port."""
     user, service = holder
-    known = desired.services.get(service)
-    return known is not None and any((port, unit) in listening for unit in known.instances(user))
+    own = desired.services[service].instances(user) if service in desired.services else ()
+    return any(found.unit in own for found in observed.listeners_by_port.get(port, ()))
 
 
 def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPlan) -> None:
-    by_port: dict[int, list[Listener]] = defaultdict(list)
-    by_unit: dict[str, list[Listener]] = defaultdict(list)
-    for listener in observed.listeners:
-        by_port[listener.port].append(listener)
-        if listener.unit is not None:
-            by_unit[listener.unit].append(listener)
     for user in people:
         for service in user.services.values():
             holder = (user.name, service.name)
             port = plan.ports.get(holder)
             if port is None or holder in plan.blocked:
                 continue
-            listeners = by_port.get(port, [])
+            listeners = observed.listeners_by_port.get(port, ())
             strangers = [found for found in listeners if not is_own(found, user.name, service, observed)]
             if strangers and service.enabled:
                 # The person's own program answers there: in place of the unit, or beside it on another address.
@@ -183,7 +162,7 @@ def _find_strangers(people: list[DesiredUser], observed: Observed, plan: PortPla
                 plan.block(holder, f"port {port} is held by {told}; nothing is moved", is_safe=own)
             elif listeners:
                 plan.listening.add(holder)
-            elif pending := list(_restart_pending(user.name, service, port, by_unit)):
+            elif pending := list(_restart_pending(user.name, service, port, observed)):
                 plan.findings += pending
                 plan.elsewhere.add(holder)
 
@@ -212,11 +191,9 @@ def holder_words(listener: Listener, observed: Observed) -> str:
     return f"another process ({pid}user {observed.user_of(listener.uid)}{unit})"
 
 
-def _restart_pending(
-    user: str, service: DesiredService, port: int, by_unit: Mapping[str, list[Listener]]
-) -> Iterator[Finding]:
+def _restart_pending(user: str, service: DesiredService, port: int, observed: Observed) -> Iterator[Finding]:
     for unit in service.instances:
-        for listener in by_unit.get(unit, [])[:1]:
+        for listener in observed.listeners_by_unit.get(unit, ())[:1]:
             yield warning(
                 user,
                 f"{service.name}: restart pending, {unit} listens on {listener.port} but its env file says"

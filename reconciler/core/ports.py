@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 
 from reconciler.core.site import PortRule
 
+Holder = tuple[str, str]
+"""A user and the service whose port is meant."""
+
 _LAST = 65535
 _DIGITS = 5
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from reconciler.core.actions import Action, RunHook, TakeHomeStep
 from reconciler.core.desired import Desired, DesiredUser
 from reconciler.core.findings import Finding, FindingKind
-from reconciler.core.observed import Listener, Observed, UnitState
+from reconciler.core.observed import Observed, UnitState
 from reconciler.core.plan import Plan
 from reconciler.core.plan_accounts import is_managed, managed_accounts
 from reconciler.core.plan_outputs import mapped_users
-from reconciler.core.plan_ports import sticky_ports
 from reconciler.core.plan_units import is_stopped, restarts_since
 from reconciler.core.status import (
     AccountState,
@@ -52,7 +51,6 @@ class _Facts:
     plan: Plan
     findings: Mapping[str | None, list[Finding]]
     actions: Mapping[str | None, list[Action]]
-    listeners: Mapping[int, list[Listener]]
     ports: Mapping[tuple[str, str], int]
     starting: frozenset[tuple[str | None, str]]
 
@@ -61,16 +59,13 @@ class _Facts:
         """Sort it."""
         findings: dict[str | None, list[Finding]] = defaultdict(list)
         actions: dict[str | None, list[Action]] = defaultdict(list)
-        listeners: dict[int, list[Listener]] = defaultdict(list)
         for found in plan.findings:
             findings[found.user].append(found)
         for action in plan.actions:
             actions[action.user].append(action)
-        for listener in observed.listeners:
-            listeners[listener.port].append(listener)
-        ports = sticky_ports(observed) | dict(plan.ports)
+        ports = {**observed.sticky_ports, **plan.ports}
         starting = frozenset((one.otherwise.user, one.otherwise.service) for one in plan.starting)
-        return cls(desired, observed, plan, findings, actions, listeners, ports, starting)
+        return cls(desired, observed, plan, findings, actions, ports, starting)
 
 
 def _everybody(desired: Desired, observed: Observed) -> set[str]:
@@ -157,7 +152,7 @@ def _unit(unit: str, observed: Observed) -> UnitStatus:
 
 
 def _listener(port: int | None, facts: _Facts) -> PortHolder | None:
-    found = facts.listeners.get(port, []) if port is not None else []
+    found = facts.observed.listeners_by_port.get(port, ()) if port is not None else ()
     if not found:
         return None
     return PortHolder(found[0].pid, facts.observed.user_of(found[0].uid), found[0].user_unit or found[0].unit)
