@@ -7,6 +7,7 @@ destroys is in `removal` alone.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import signal
 import sys
@@ -22,6 +23,8 @@ from reconciler.errors import FileRefused, RosterdError
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run one command and end the process with its exit code."""
+    # A collection goes through all that was read, which holds no cycles, and the process ends soon.
+    gc.disable()
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -7,11 +7,9 @@ that `no`, `0x10` or `22:30` is never silently taken for a name.
 
 from __future__ import annotations
 
-import gc
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -134,19 +132,18 @@ def read_document(name: str, data: bytes) -> tuple[Document, Node | None]:
     document = Document(name, text)
     _note_control_characters(document)
     document.refuse_if_wrong()
-    with _collector_paused():
-        try:
-            root = _Composer(document).compose()
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
-            place = min(place, _place_after(text.rstrip()), key=lambda found: found.line)  # not behind the last line
-            told = ", ".join(part for part in (error.context, error.problem) if part)
-            document.problem(place, f"not valid YAML: {told}{_hint(document, place)}")
-            root = None
-        except yaml.YAMLError as error:
-            document.problem(Place(1, 1), f"not valid YAML: {str(error).splitlines()[0]}")
-            root = None
+    try:
+        root = _Composer(document).compose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Place(mark.line + 1, mark.column + 1) if mark else Place(1, 1)
+        place = min(place, _place_after(text.rstrip()), key=lambda found: found.line)  # not behind the last line
+        told = ", ".join(part for part in (error.context, error.problem) if part)
+        document.problem(place, f"not valid YAML: {told}{_hint(document, place)}")
+        root = None
+    except yaml.YAMLError as error:
+        document.problem(Place(1, 1), f"not valid YAML: {str(error).splitlines()[0]}")
+        root = None
     if root is None:
         document.refuse_if_wrong()
     return document, root
@@ -183,18 +180,6 @@ def _hint(document: Document, place: Place) -> str:
     lines = document.text.splitlines()
     line = lines[place.line - 1] if place.line <= len(lines) else ""
     return "; indent with spaces, YAML allows no tabs there" if "\t" in line else ""
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Nodes hold no cycles, and collecting while building them triples the time for large files."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @lru_cache(maxsize=4096)

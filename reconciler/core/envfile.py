@@ -9,12 +9,15 @@ next line before systemd 254 and not since; a text with one is taken for open-en
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum, auto
 
 _NEWLINES = b"\n\r"
 _SPACE = b" \t"
 _QUOTES = b"'\""
+# Characters that stand for themselves wherever they are.
+_WORD = re.compile(rb"[A-Za-z0-9_./:,@%+-]+")
 # Inside double quotes a backslash escapes only these (env-file.c, SHELL_NEED_ESCAPE and newline).
 _ESCAPABLE = b'"\\`$'
 
@@ -65,7 +68,7 @@ class _Reader:
         self._key = bytearray()
         self._value = bytearray()
         self._kept = 0  # length of the value without unquoted white space at its end
-        self._quote = 0
+        self._quote = b""
         self._comment_continued = False
 
     @property
@@ -74,26 +77,27 @@ class _Reader:
         return self._unfinished or self._comment_continued
 
     def step(self, data: bytes, position: int) -> int:
-        """Consume one character, or an escape and what it escapes; return the next position."""
-        char = data[position]
-        if char == ord("\\") and self._state in (_State.COMMENT, _State.BEFORE_VALUE, _State.VALUE):
+        """Consume a word or one other character, or an escape and what it escapes; return the next position."""
+        word = _WORD.match(data, position)
+        piece = word[0] if word else data[position : position + 1]
+        if piece == b"\\" and self._state in (_State.COMMENT, _State.BEFORE_VALUE, _State.VALUE):
             return self._escape(data, position)
-        if char == ord("\\") and self._quote == ord('"'):
+        if piece == b"\\" and self._quote == b'"':
             return self._escape_in_quotes(data, position)
         self._unfinished = self._state is _State.QUOTED
         match self._state:
             case _State.LINE_START:
-                self._line_start(char)
+                self._line_start(piece)
             case _State.COMMENT:
-                if char in _NEWLINES:
+                if piece in _NEWLINES:
                     self._state = _State.LINE_START
             case _State.KEY:
-                self._in_key(char)
+                self._in_key(piece)
             case _State.BEFORE_VALUE | _State.VALUE:
-                self._in_value(char)
+                self._in_value(piece)
             case _State.QUOTED:
-                self._in_quotes(char)
-        return position + 1
+                self._in_quotes(piece)
+        return position + len(piece)
 
     def end_value(self) -> None:
         """Keep the assignment being read; the end of the file ends it as a newline does."""
@@ -104,44 +108,44 @@ class _Reader:
         self._kept = 0
         self._state = _State.LINE_START
 
-    def _line_start(self, char: int) -> None:
-        if char in b"#;":
+    def _line_start(self, piece: bytes) -> None:
+        if piece in b"#;":
             self._state = _State.COMMENT
-        elif char not in _SPACE + _NEWLINES:
-            self._key.append(char)
+        elif piece not in _SPACE + _NEWLINES:
+            self._key += piece
             self._state = _State.KEY
 
-    def _in_key(self, char: int) -> None:
-        if char in _NEWLINES:
+    def _in_key(self, piece: bytes) -> None:
+        if piece in _NEWLINES:
             self._key.clear()
             self._state = _State.LINE_START
-        elif char == ord("="):
+        elif piece == b"=":
             self._state = _State.BEFORE_VALUE
         else:
-            self._key.append(char)
+            self._key += piece
 
-    def _in_value(self, char: int) -> None:
-        if char in _NEWLINES:
+    def _in_value(self, piece: bytes) -> None:
+        if piece in _NEWLINES:
             self.end_value()
-        elif char in _QUOTES and self._state is _State.BEFORE_VALUE:
-            self._quote = char
+        elif piece in _QUOTES and self._state is _State.BEFORE_VALUE:
+            self._quote = piece
             self._state = _State.QUOTED
             self._unfinished = True
-        elif char in _SPACE and self._state is _State.BEFORE_VALUE:
+        elif piece in _SPACE and self._state is _State.BEFORE_VALUE:
             pass
         else:
-            self._value.append(char)
+            self._value += piece
             self._state = _State.VALUE
-            if char not in _SPACE:
+            if piece not in _SPACE:
                 self._kept = len(self._value)
 
-    def _in_quotes(self, char: int) -> None:
-        if char == self._quote:
-            self._quote = 0
+    def _in_quotes(self, piece: bytes) -> None:
+        if piece == self._quote:
+            self._quote = b""
             self._state = _State.BEFORE_VALUE
             self._unfinished = False
         else:
-            self._value.append(char)
+            self._value += piece
             self._kept = len(self._value)
 
     def _escape(self, data: bytes, position: int) -> int:

@@ -19,12 +19,13 @@ from pathlib import Path
 from reconciler.errors import StepFailed
 
 MAX_READ = 16 * 1024 * 1024
+_PAGE = 4096
 NOT_A_FILE = 0
 """The errno of an OSError for what is there and is no regular file; the system has none for it."""
 _TEMPORARY = ".rosterd-new"
 
 
-def read_bytes(path: Path, limit: int = MAX_READ, *, follow: bool = False) -> bytes | None:
+def read_bytes(path: Path | str, limit: int = MAX_READ, *, follow: bool = False) -> bytes | None:
     """Return the content of a regular file, None where there is none.
 
     Never waits on a FIFO, and follows a link in the last part of the path only with `follow`, for folders
@@ -36,12 +37,20 @@ def read_bytes(path: Path, limit: int = MAX_READ, *, follow: bool = False) -> by
     except FileNotFoundError:
         return None
     with closing_descriptor(descriptor):
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(NOT_A_FILE, "is not a regular file", str(path))
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+        data = _read_all(descriptor, status.st_size, limit)
     if len(data) > limit:
         raise OSError(0, f"is larger than {limit} bytes", str(path))
+    return data
+
+
+def _read_all(descriptor: int, size: int, limit: int) -> bytes:
+    """Return what can be read, but little more than `limit` bytes; a file of /proc says that its size is 0."""
+    data = b""
+    while len(data) <= limit and (more := os.read(descriptor, max(size, _PAGE) + 1)):
+        data += more
     return data
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
 from reconciler.core.desired import Desired
 from reconciler.core.drop_ins import slice_of
-from reconciler.core.observed import EnvFile, Listener, Observed, Units
+from reconciler.core.observed import EnvFile, Home, Listener, Observed, Presence, Units
 from reconciler.core.plan_accounts import home_of, managed_accounts
 from reconciler.core.plan_cuts import concerned, id_spans
 from reconciler.core.ports import port_number
@@ -73,42 +73,34 @@ class Scanner:
             home_work=self._see(lambda: scan_home_work(desired, accounts, self._state), "what is on record of homes"),
             now=int(time.time()),
         )
-        seen = self._with_presence(self._with_homes(_with_slices(seen, desired), desired), desired)
-        if self._closely:
-            seen = replace(seen, memory=scan_cgroups.scan_memory(seen.units.states or ()))
-        return replace(seen, unseen=tuple(self._unseen))
+        concerned = set(desired.users) | managed_accounts(seen)
+        presence, containers = self._presence(seen, desired)
+        return replace(
+            seen,
+            units=_with_slices(seen, desired),
+            homes=_homes(seen, concerned),
+            skel_gaps=_skel_gaps(seen, concerned),
+            presence=presence,
+            containers=containers,
+            memory=scan_cgroups.scan_memory(seen.units.states or ()) if self._closely else {},
+            unseen=tuple(self._unseen),
+        )
 
     def _with_drop_ins(self, units: Units) -> Units:
         texts = self._see(drop_ins.scan, "the drop-ins of limits")
         return replace(units, drop_ins=texts, reload_due=drop_ins.is_reload_due())
 
-    def _with_homes(self, seen: Observed, desired: Desired) -> Observed:
-        """Look at the homes of the people concerned, and at the skel of those being created."""
-        concerned = set(desired.users) | managed_accounts(seen)
-        accounts = [seen.accounts[name] for name in sorted(concerned) if name in seen.accounts]
-        homes = scan_accounts.scan_homes({account.name: account.home for account in accounts})
-        # Somebody's files may lie where a new account would have its home.
-        missing = {name: home_of(name) for name in desired.users if name not in seen.accounts}
-        homes |= scan_accounts.scan_homes(missing)
-        gaps = {
-            account.name: scan_accounts.scan_skel_gaps(_SKEL, Path(account.home), account.uid)
-            for account in accounts
-            if account.name in seen.intents
-        }
-        return replace(seen, homes=homes, skel_gaps=gaps)
-
-    def _with_presence(self, seen: Observed, desired: Desired) -> Observed:
+    def _presence(self, seen: Observed, desired: Desired) -> tuple[Mapping[str, Presence], tuple[str, ...]]:
         """Look at what the people whom a cut concerns have running; on most machines, nobody."""
         accounts = [seen.accounts[name] for name in sorted(concerned(desired, seen))]
         people = [Person(account.name, account.uid, id_spans(account, seen)) for account in accounts]
         if not people:
-            return seen
+            return {}, ()
         found = self._see(
             lambda: scan_presence(people, self._systemd, _templates(desired), seen.now),
             "what people who leave have running",
         )
-        presence, containers = found or ({}, ())
-        return replace(seen, presence=presence, containers=containers)
+        return found or ({}, ())
 
     def _see(self, look: Callable[[], _T], what: str) -> _T | None:
         try:
@@ -122,18 +114,30 @@ class Scanner:
             raise ScanFailed(f"{error.filename or what}: {error.strerror}") from error
 
 
-def _with_slices(seen: Observed, desired: Desired) -> Observed:
+def _homes(seen: Observed, concerned: Collection[str]) -> dict[str, Home]:
+    """Look at homes; also where a new account would have its own, as somebody's files may lie there."""
+    paths = {name: seen.accounts[name].home if name in seen.accounts else home_of(name) for name in concerned}
+    return scan_accounts.scan_homes(paths)
+
+
+def _skel_gaps(seen: Observed, concerned: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Look at what the homes of those being created lack of the skel."""
+    created = [seen.accounts[name] for name in concerned if name in seen.intents and name in seen.accounts]
+    return scan_accounts.scan_skel_gaps(_SKEL, created) if created else {}
+
+
+def _with_slices(seen: Observed, desired: Desired) -> Units:
     """See which instances run in the slice of their user, of the people who have limits."""
     limited = [user for user in desired.users.values() if user.limits.settings and user.name in seen.accounts]
     if seen.units.states is None or not limited:
-        return seen
+        return seen.units
     states = dict(seen.units.states)
     for user in limited:
         inside = scan_cgroups.units_in(slice_of(seen.accounts[user.name].uid))
         for unit in (unit for service in user.services.values() for unit in service.instances):
             if inside is not None and unit.endswith(".service") and unit in states and states[unit].active == "active":
                 states[unit] = replace(states[unit], in_slice=unit in inside)
-    return replace(seen, units=replace(seen.units, states=states))
+    return replace(seen.units, states=states)
 
 
 def _listeners(

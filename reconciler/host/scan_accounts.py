@@ -7,8 +7,9 @@ up a run.
 
 from __future__ import annotations
 
+import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.core.observed import Account, Group, Home, HomeKind, IdLimits, Login, SubidRange
@@ -96,18 +97,22 @@ def scan_homes(homes: Mapping[str, str]) -> dict[str, Home]:
     return {name: _home(Path(path)) for name, path in homes.items()}
 
 
-def scan_skel_gaps(skel: Path, home: Path, uid: int) -> tuple[str, ...]:
-    """Return the entries of the skel that a home lacks or has only in part, by lstat(2) alone.
+def scan_skel_gaps(skel: Path, accounts: Iterable[Account]) -> dict[str, tuple[str, ...]]:
+    """Return by account the entries of the skel that its home lacks or has only in part, by lstat(2) alone.
 
     An interrupted copy leaves entries that are shorter, still root's, or without their mode. Paths are
     relative to the skel, a folder before what is in it.
     """
-    entries = sorted(path.relative_to(skel) for path in skel.rglob("*"))
-    return tuple(str(entry) for entry in entries if _is_gap(skel / entry, home / entry, uid))
+    entries = [(path.relative_to(skel), path.lstat()) for path in sorted(skel.rglob("*"))]
+    return {
+        account.name: tuple(
+            str(entry) for entry, wanted in entries if _is_gap(wanted, Path(account.home, entry), account.uid)
+        )
+        for account in accounts
+    }
 
 
-def _is_gap(original: Path, copy: Path, uid: int) -> bool:
-    wanted = original.lstat()
+def _is_gap(wanted: os.stat_result, copy: Path, uid: int) -> bool:
     try:
         found = copy.lstat()
     except OSError:

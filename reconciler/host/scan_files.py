@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from reconciler.core.envfile import parse_env
+from reconciler.core.envfile import EnvText, parse_env
 from reconciler.core.observed import EnvFile
-from reconciler.core.site import OutputKind, PortRule, Service
+from reconciler.core.site import OutputKind, Service
 from reconciler.errors import ScanFailed
 from reconciler.host import files
 
@@ -22,11 +22,16 @@ def scan_env_files(services: Iterable[Service], root: Path = Path("/")) -> dict[
 
     Raises `ScanFailed`, or PermissionError where the caller may not read one.
     """
+    rules = {service.name: service.port for service in services if service.port is not None}
     found: dict[tuple[str, str], EnvFile] = {}
-    for service in services:
-        if service.port is not None:
-            for user, path in _env_paths(service.port, root):
-                found[service.name, user] = _env_file(path, service.port.variable)
+    for folder in sorted({rule.folder for rule in rules.values()}):
+        here = {service: rule for service, rule in rules.items() if rule.folder == folder}
+        for path, name in _listing(root / folder.lstrip("/")):
+            # playwright-bob.env is bob's, and would be playwright-bob's as well: it is read once for both.
+            owners = ((service, rule.owner_of(name), rule.variable) for service, rule in here.items())
+            variables = {(service, owner): variable for service, owner, variable in owners if owner is not None}
+            if variables:
+                found |= _env_file(path, variables)
     return found
 
 
@@ -35,30 +40,33 @@ def scan_outputs(kinds: Iterable[OutputKind], root: Path = Path("/")) -> dict[Ou
     return {kind: _text(root / kind.path.lstrip("/")) for kind in kinds}
 
 
-def _env_paths(rule: PortRule, root: Path) -> list[tuple[str, Path]]:
-    folder = root / rule.folder.lstrip("/")
+def _listing(folder: Path) -> list[tuple[str, str]]:
+    """Return path and name of what lies in a folder; nothing does where it does not exist."""
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 (a path for each takes as long as reading it)
+        names = sorted(os.listdir(folder))  # noqa: PTH208 (a Path for each takes as long as reading it)
     except FileNotFoundError:
         return []
-    owners = ((rule.owner_of(name), name) for name in names)
-    return [(owner, folder / name) for owner, name in owners if owner is not None]
+    return [(f"{folder}/{name}", name) for name in names]
 
 
-def _env_file(path: Path, variable: str) -> EnvFile:
+def _env_file(path: str, variables: Mapping[tuple[str, str], str]) -> dict[tuple[str, str], EnvFile]:
+    """Return what a file says of each of these variables."""
     try:
         data = _read(path)
     except OddFile as error:
-        return EnvFile(exists=True, problem=str(error))
+        return dict.fromkeys(variables, EnvFile(exists=True, problem=str(error)))
     if data is None:
-        return EnvFile(exists=False)
+        return dict.fromkeys(variables, EnvFile(exists=False))
     text = parse_env(data)
+    return {
+        holder: EnvFile(exists=True, value=_value(text, variable), open_ended=text.open_ended)
+        for holder, variable in variables.items()
+    }
+
+
+def _value(text: EnvText, variable: str) -> str | None:
     value = text.variables.get(variable.encode())
-    return EnvFile(
-        exists=True,
-        value=None if value is None else value.decode("utf-8", "replace"),
-        open_ended=text.open_ended,
-    )
+    return None if value is None else value.decode("utf-8", "replace")
 
 
 def _text(path: Path) -> str | None:
@@ -66,7 +74,7 @@ def _text(path: Path) -> str | None:
     return None if data is None else data.decode("utf-8", "replace")
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Path | str) -> bytes | None:
     try:
         return files.read_bytes(path, follow=True)
     except PermissionError:

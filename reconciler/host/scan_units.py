@@ -64,14 +64,17 @@ def _states(systemd: Systemd, patterns: Sequence[str], last_run: LastRun | None,
     found = systemd.states(patterns)
     now = time.time()
     started = _starts(root / "run/systemd/units")
-    states = {}
-    for name, state in found.items():
-        up = now - started[name] if name in started else None
-        # A clock that was set back tells nothing; a unit that is in doubt counts as one that stays up.
-        states[name] = replace(state, up=up if up is None or up >= 0 else None)
     counted = systemd.restarts([name for name in found if _is_new(name, started, last_run)])
-    known = {} if last_run is None else last_run.restarts
-    return {name: replace(state, restarts=counted.get(name, known.get(name, 0))) for name, state in states.items()}
+    restarts = {**({} if last_run is None else last_run.restarts), **counted}
+    return {
+        name: replace(state, up=_seconds_since(started.get(name), now), restarts=restarts.get(name, 0))
+        for name, state in found.items()
+    }
+
+
+def _seconds_since(start: float | None, now: float) -> float | None:
+    """Return None where a clock was set back: a unit that is in doubt counts as one that stays up."""
+    return now - start if start is not None and start <= now else None
 
 
 def _is_new(name: str, started: Mapping[str, float], last_run: LastRun | None) -> bool:
@@ -132,17 +135,20 @@ def _links(root: Path, templates: Collection[str]) -> tuple[frozenset[str], froz
     for folder in _FOLDERS:
         for path in _listing(root / folder):
             if path.name.endswith((".wants", ".requires")):
-                enabled |= {link.name for link in _listing(path)}
+                enabled.update(_names(path))
             elif "@" in path.name and path.is_symlink() and str(path.readlink()) == "/dev/null":
                 masked.add(path.name)
     return frozenset(name for name in enabled if template_of(name) in templates), frozenset(masked)
 
 
 def _listing(folder: Path) -> Iterator[Path]:
+    return (folder / name for name in sorted(_names(folder)))
+
+
+def _names(folder: Path) -> list[str]:
     try:
-        entries = sorted(folder.iterdir())
+        return os.listdir(folder)  # noqa: PTH208 (a path for each takes longer than the listing)
     except (FileNotFoundError, NotADirectoryError):
-        return
+        return []
     except OSError as error:
         raise ScanFailed(f"{folder}: {error.strerror}") from error
-    yield from entries

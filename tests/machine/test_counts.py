@@ -24,8 +24,7 @@ ONE_MORE = "one more person"
 EACH = Counter(
     {
         "open /etc/t3-serve/NAME.env": 1,
-        # Twice, as it could be the server's file of somebody called playwright-NAME as well.
-        "open /etc/t3-serve/playwright-NAME.env": 2,
+        "open /etc/t3-serve/playwright-NAME.env": 1,
         "look /run/systemd/units/invocation:t3-serve@NAME.service": 1,
         "look /run/systemd/units/invocation:playwright-mcp@NAME.service": 1,
         "look /home/NAME": 1,

@@ -196,6 +196,10 @@ def test_a_home_that_nobody_may_look_at_is_one_persons_trouble_alone(
     }
 
 
+def gaps(skel: Path, home: Path, uid: int) -> tuple[str, ...]:
+    return scan.scan_skel_gaps(skel, [Account("anna", uid, uid, str(home), "/bin/sh")])["anna"]
+
+
 def test_gaps_are_the_entries_of_the_skel_that_a_home_lacks_or_has_shorter(tmp_path: Path) -> None:
     skel, home = tmp_path / "skel", tmp_path / "home"
     (skel / ".config").mkdir(parents=True)
@@ -205,8 +209,8 @@ def test_gaps_are_the_entries_of_the_skel_that_a_home_lacks_or_has_shorter(tmp_p
     (home / ".bashrc").write_text("1234")
     (home / ".profile").write_text("12")
     (home / ".longer").write_text("123456")
-    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == (".config", ".config/app", ".profile")
-    assert scan.scan_skel_gaps(tmp_path / "none", home, os.geteuid()) == ()
+    assert gaps(skel, home, os.geteuid()) == (".config", ".config/app", ".profile")
+    assert gaps(tmp_path / "none", home, os.geteuid()) == ()
 
 
 def test_an_entry_that_is_still_anothers_or_without_its_mode_is_a_gap(tmp_path: Path) -> None:
@@ -216,7 +220,7 @@ def test_an_entry_that_is_still_anothers_or_without_its_mode_is_a_gap(tmp_path: 
         (folder / "program").write_text("1234")
     (skel / "program").chmod(0o755)
     (home / "program").chmod(0o600)
-    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == ("program",)
+    assert gaps(skel, home, os.geteuid()) == ("program",)
     (home / "program").chmod(0o755)
-    assert scan.scan_skel_gaps(skel, home, os.geteuid()) == ()
-    assert scan.scan_skel_gaps(skel, home, os.geteuid() + 1) == ("program",)
+    assert gaps(skel, home, os.geteuid()) == ()
+    assert gaps(skel, home, os.geteuid() + 1) == ("program",)
