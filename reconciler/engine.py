@@ -13,13 +13,13 @@ from itertools import groupby
 from typing import Protocol
 
 from reconciler.core.actions import (
+    DUE_IN_TIME,
     Action,
     HaltUnit,
     HoldJobs,
     Key,
     LockAccount,
     RetireUnits,
-    RunHook,
     RunUnit,
     SetLinger,
     TakeHomeStep,
@@ -150,7 +150,7 @@ def reconcile(surroundings: Surroundings, purpose: Purpose = EVERYBODY) -> Repor
     """Make the host agree with the files. Raises `RosterdError` where nothing could be begun."""
     inputs = surroundings.load()
     first = look(surroundings.host, inputs, purpose)
-    drift = sum(not isinstance(action, _IN_TIME) for action in first.plan.actions)
+    drift = sum(not isinstance(action, DUE_IN_TIME) for action in first.plan.actions)
     report = Report(_people(inputs, purpose), first, inputs.site, inputs.digest, drift)
     try:
         _repeat(surroundings, inputs, purpose, report)
@@ -320,7 +320,6 @@ class _Applying:
 
 
 _HELD_SHUT = (HoldJobs, LockAccount, SetLinger)
-_IN_TIME = (TakeHomeStep, RunHook)
 _ONCE = (RunUnit, HaltUnit, RetireUnits, TakeHomeStep)
 
 

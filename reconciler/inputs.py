@@ -57,7 +57,7 @@ class Files:
     def load(self, reserved: Collection[str]) -> Inputs:
         """Read and check both. Raises `FileRefused`."""
         roster_data, site_data = self._read()
-        site = parse_site(self.site or SITE, site_data) if site_data is not None else Site()
+        site = self._site(site_data)
         roster = parse_roster(self.roster, roster_data, site, reserved) if self.roster else Roster({})
         return Inputs(roster, site, _digest(roster_data, site_data), roster_data, site_data)
 
@@ -68,8 +68,7 @@ class Files:
     def site_if_good(self) -> Site | None:
         """Return the policy alone, None where it is refused; for what is still to be told when the roster is."""
         try:
-            data = read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
-            return Site() if data is None else parse_site(self.site or SITE, data)
+            return self._site(self._read_site())
         except FileRefused:
             return None
 
@@ -81,13 +80,19 @@ class Files:
             return ""
 
     def _read(self) -> tuple[bytes, bytes | None]:
-        site = read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
+        site = self._read_site()
         if self.roster is None:
             return b"", site
         roster = read_source(self.roster, trusted=self.trusted)
         if roster is None:
             raise FileRefused(f"{self.roster}: there is no such file")
         return roster, site
+
+    def _read_site(self) -> bytes | None:
+        return read_source(self.site or SITE, trusted=self.trusted, optional=self.site is None)
+
+    def _site(self, data: bytes | None) -> Site:
+        return Site() if data is None else parse_site(self.site or SITE, data)
 
 
 def check_cluster(roster: Roster, site: Site) -> None:

@@ -44,7 +44,7 @@ def reconcile(options: argparse.Namespace) -> Exit:
 
 def dry_run(files: Files, purpose: Purpose = EVERYBODY, *, as_json: bool = False) -> Plan:
     """Print what a run would do, and return it."""
-    plan = look(this_machine()[0], load(files), purpose).plan
+    plan = look(this_machine()[0], _load(files), purpose).plan
     if as_json:
         print_json(view.plan_json(plan))
     else:
@@ -90,7 +90,7 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
     scanner, executor = this_machine(files)
     quiet = quiet or log.goes_to_journal(sys.stderr, os.environ)
     return Surroundings(
-        load=lambda: load(files),
+        load=lambda: _load(files),
         digest=files.digest,
         host=scanner,
         executor=executor,
@@ -101,7 +101,7 @@ def surroundings_of(files: Files, *, quiet: bool) -> Surroundings:
     )
 
 
-def load(files: Files) -> Inputs:
+def _load(files: Files) -> Inputs:
     """Read and check the roster and the site file, and compare them with the cluster where there is one to ask."""
     inputs = files.load(system_names())
     if files.roster is not None:

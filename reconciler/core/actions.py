@@ -850,6 +850,9 @@ Action = (
     | ForgetCut
 )
 
+DUE_IN_TIME = (TakeHomeStep, RunHook)
+"""What can become due as time passes, so that it is no sign that somebody changed something."""
+
 CuttingAction = RecordCut | CompleteShadow | HoldJobs | LockAccount | HaltUnit | SetLinger | EndProcesses | RunHook
 """What takes something away from a person who leaves; guards hold these together."""
 

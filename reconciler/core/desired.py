@@ -75,6 +75,11 @@ class Desired:
     cut: frozenset[str] = frozenset()
     uncut: frozenset[str] = frozenset()
 
+    @property
+    def templates(self) -> frozenset[str]:
+        """The template units of all services."""
+        return frozenset(unit for service in self.services.values() for unit in service.units)
+
 
 def desire(
     roster: Roster, site: Site, *, cut: Collection[str] = (), uncut: Collection[str] = (), retry: bool = False

@@ -47,12 +47,11 @@ def _owner(uid: int, gid: int, observed: Observed) -> str:
 def foreign_sockets(case: Case) -> Iterator[Hazard]:
     """Find sockets that a person, or their agent, could take for their own."""
     words = words_for(case.uids)
-    names = {account.uid: account.name for account in case.observed.accounts.values()}
     for place in case.seen.shared:
         base = place.path.rpartition("/")[2]
         meant = named_after(base, words)
         # System accounts have their sockets in /tmp too, with numbers in their names.
-        if not meant or place.uid < case.observed.limits.uid_min or names.get(place.uid) in meant:
+        if not meant or place.uid < case.observed.limits.uid_min or case.observed.names_by_uid.get(place.uid) in meant:
             continue
         if place.is_socket or place.sockets or _is_folder_of_program(base, meant, case):
             yield _foreign(place, sorted(meant), case)
@@ -105,13 +104,12 @@ def readable_homes(case: Case) -> Iterator[Hazard]:
 
 def stray_links(case: Case) -> Iterator[Hazard]:
     """Find links that enable instances of nobody, or of no template."""
-    templates = {unit for service in case.desired.services.values() for unit in service.units}
     nobodys: dict[str, list[str]] = defaultdict(list)
     for link in case.seen.links:
         owner, template = instance_of(link.unit), template_of(link.unit)
         if not link.has_template:
             nobodys[f"there is no template {template}"].append(link.path)
-        elif template in templates and not _is_somebody(owner, case):
+        elif template in case.desired.templates and not _is_somebody(owner, case):
             nobodys[f"there is no account {owner}"].append(link.path)
     for why, paths in nobodys.items():
         yield Hazard(

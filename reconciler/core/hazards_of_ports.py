@@ -88,12 +88,11 @@ def open_listeners(case: Case) -> Iterator[Hazard]:
     """Tell of instances by template, as it is their unit file that says where they listen, and of others by person."""
     open_ones = [listener for listener in case.observed.listeners if not listener.loopback]
     names = {uid: name for name, uid in case.uids.items()}
-    templates = {unit for service in case.desired.services.values() for unit in service.units}
     by_template: dict[str, dict[str, int]] = defaultdict(dict)
     by_person: dict[str, set[int]] = defaultdict(set)
     for listener in open_ones:
         template = template_of(listener.unit) if listener.unit else ""
-        if listener.unit and template in templates:
+        if listener.unit and template in case.desired.templates:
             if (owner := instance_of(listener.unit)) in case.people:
                 by_template[template][owner] = listener.port
         elif listener.uid in names:

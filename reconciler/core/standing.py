@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.actions import Action, RunHook, TakeHomeStep
+from reconciler.core.actions import DUE_IN_TIME, Action
 from reconciler.core.desired import Desired, DesiredUser
 from reconciler.core.findings import Finding, FindingKind
 from reconciler.core.observed import Observed, UnitState
@@ -86,16 +86,15 @@ def _user(name: str, facts: _Facts) -> UserStatus:
         state=state,
         pending=(
             *(one.text for one in found if not _is_problem(one)),
-            *(action.describe() for action in facts.actions[name] if isinstance(action, _STEPS)),
+            *(action.describe() for action in facts.actions[name] if isinstance(action, DUE_IN_TIME)),
         ),
         problems=tuple(one.text for one in found if _is_problem(one)),
-        changes=tuple(action.describe() for action in facts.actions[name] if not isinstance(action, _STEPS)),
+        changes=tuple(action.describe() for action in facts.actions[name] if not isinstance(action, DUE_IN_TIME)),
         services=tuple(_services(name, user if state in _WITH_SERVICES else None, facts)),
     )
 
 
 # What is done in a home, or outside of this machine: due until it has worked.
-_STEPS = (TakeHomeStep, RunHook)
 _WITH_SERVICES = (AccountState.ACTIVE, AccountState.PARKED, AccountState.MISSING)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reconciler.host.bus import Systemd
 from reconciler.host.executor import HostExecutor
 from reconciler.host.scan import Scanner
-from reconciler.host.scan_hazards import HazardScanner
 from reconciler.host.state import State
+
+if TYPE_CHECKING:
+    from reconciler.host.scan_hazards import HazardScanner
 
 
 def this_machine(watched: Sequence[Path] = ()) -> tuple[Scanner, HostExecutor]:
@@ -28,5 +31,7 @@ def close_look() -> Scanner:
 
 def for_doctor() -> tuple[Scanner, HazardScanner]:
     """Return what looks at this machine, and what looks at it for hazards."""
+    from reconciler.host.scan_hazards import HazardScanner  # noqa: PLC0415 (no run is to wait for what it loads)
+
     systemd = Systemd()
     return Scanner(systemd, State()), HazardScanner(systemd)

@@ -65,7 +65,7 @@ class Scanner:
             env_files=env_files,
             outputs=self._see(lambda: scan_files.scan_outputs(desired.outputs), "the maps") or {},
             proxies=self._see(lambda: scan_proxies(desired.proxies), "whether a proxy is to be reloaded") or {},
-            units=self._with_drop_ins(scan_units.scan_units(self._systemd, _templates(desired), last_run)),
+            units=self._with_drop_ins(scan_units.scan_units(self._systemd, desired.templates, last_run)),
             last_run=last_run,
             shell_exists=Path(desired.shell).exists(),
             listeners=_listeners(desired, env_files or {}, closely=self._closely),
@@ -97,7 +97,7 @@ class Scanner:
         if not people:
             return {}, ()
         found = self._see(
-            lambda: scan_presence(people, self._systemd, _templates(desired), seen.now),
+            lambda: scan_presence(people, self._systemd, desired.templates, seen.now),
             "what people who leave have running",
         )
         return found or ({}, ())
@@ -148,7 +148,7 @@ def _listeners(
     Looked at `closely` they come with their pid too, and not only where somebody else holds the port.
     """
     ranges = [range(rule.base, rule.limit + 1) for rule in _port_rules(desired)]
-    templates = _templates(desired)
+    templates = desired.templates
     sticky = {port_number(file.value) for file in env_files.values() if file.value is not None}
     return scan_ports.scan_listeners(
         concerns=lambda port: port in sticky or any(port in span for span in ranges),
@@ -158,7 +158,3 @@ def _listeners(
 
 def _port_rules(desired: Desired) -> list[PortRule]:
     return [service.port for service in desired.services.values() if service.port]
-
-
-def _templates(desired: Desired) -> frozenset[str]:
-    return frozenset(unit for service in desired.services.values() for unit in service.units)
