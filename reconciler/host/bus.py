@@ -36,8 +36,9 @@ _CONNECT_SECONDS = 5.0
 # How long jobs may take without a word before systemd is asked whether it is still there.
 _SILENCE_SECONDS = 5.0
 _CALL_SECONDS = 15.0
-# A reload of the manager runs every generator.
-_RELOAD_SECONDS = 90.0
+# A reload of the manager runs every generator, and systemd 252 compares all instances of a template with each other:
+# with 20,000 of them a reload takes two minutes, and enabling some half a minute.
+_RELOAD_SECONDS = 300.0
 # dbus-daemon lets a connection wait for 128 replies at once (max_replies_per_connection).
 _IN_FLIGHT = 100
 # For each job that is under way systemd has the bus watch who asked for it. dbus-daemon lets a connection have 512 such
@@ -84,13 +85,15 @@ class Systemd:
     def enable(self, units: Iterable[str]) -> bool:
         """Enable unit files; return whether a link was made."""
         only_until_reboot, replace_links = False, False
-        _, changes = self._call("EnableUnitFiles", list(units), only_until_reboot, replace_links)
+        _, changes = self._call(
+            "EnableUnitFiles", list(units), only_until_reboot, replace_links, timeout=_RELOAD_SECONDS
+        )
         return bool(changes)
 
     def disable(self, units: Iterable[str]) -> bool:
         """Disable unit files; return whether a link was removed."""
         only_until_reboot = False
-        return bool(self._call("DisableUnitFiles", list(units), only_until_reboot))
+        return bool(self._call("DisableUnitFiles", list(units), only_until_reboot, timeout=_RELOAD_SECONDS))
 
     def reload(self) -> None:
         """Let systemd read its unit files again."""

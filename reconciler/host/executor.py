@@ -64,6 +64,8 @@ from reconciler.host.state import State
 _TOOL_SECONDS = 60.0
 # A unit's own TimeoutStartSec= is 90 s unless it says otherwise (systemd-system.conf(5)).
 _JOB_SECONDS = 100.0
+# systemd works off the jobs of a batch one after the other, and all of them are waited for together.
+_SECONDS_EACH = 0.05
 _ENV_MODE = 0o600
 
 
@@ -287,7 +289,7 @@ class HostExecutor:
         cut = [action.unit for action in actions if action.stop and action.kill]
         results = self._jobs(cut, lambda units: cutting.stop_units(self._systemd, units))
         others = [action.unit for action in actions if action.stop and not action.kill]
-        results |= self._jobs(others, partial(self._systemd.run_jobs, Job.STOP, seconds=_JOB_SECONDS))
+        results |= self._jobs(others, partial(self._systemd.run_jobs, Job.STOP, seconds=_limit(others)))
         failed = {unit: f"stop job: {why}" for unit, why in results.items() if why != "done"}
         # Some fail on being stopped. Those that did not are unknown by now, which is no error.
         self._guarded([action.unit for action in actions if action.stop or action.clear], self._systemd.reset_failed)
@@ -302,7 +304,7 @@ class HostExecutor:
         broken = [action.unit for action in starting if action.before == "failed"]
         failed |= self._guarded(broken, self._systemd.reset_failed)
         good = [action.unit for action in starting if action.unit not in failed]
-        results = self._jobs(good, partial(self._systemd.run_jobs, Job.START, seconds=_JOB_SECONDS))
+        results = self._jobs(good, partial(self._systemd.run_jobs, Job.START, seconds=_limit(good)))
         failed |= {unit: f"start job: {why}" for unit, why in results.items() if why != "done"}
         yield from _outcomes(actions, failed)
 
@@ -387,6 +389,11 @@ class HostExecutor:
             except StepFailed as error:
                 failed[unit] = str(error)
         return failed
+
+
+def _limit(units: Sequence[str]) -> float:
+    """Return how many seconds a batch of jobs may take."""
+    return _JOB_SECONDS + _SECONDS_EACH * len(units)
 
 
 def _is_roots_folder(path: Path) -> bool:

@@ -110,6 +110,13 @@ def test_all_are_enabled_in_one_call_then_one_reload_then_all_starts(tmp_path: P
     assert systemd.calls == ["enable a b", "reload", "StartUnit a c"]
 
 
+def test_many_jobs_may_take_longer_than_one(tmp_path: Path) -> None:
+    systemd = Recording()
+    apply(systemd, tmp_path, *(up(f"u{number}", enable=False) for number in range(1000)))
+    apply(systemd, tmp_path, *(down(f"u{number}", disable=False) for number in range(1000)))
+    assert systemd.seconds == [150.0, 150.0]
+
+
 def test_a_failed_unit_is_reset_before_it_is_started(tmp_path: Path) -> None:
     systemd = Recording()
     apply(systemd, tmp_path, up("a", enable=False, before="failed"), up("b", enable=False))
