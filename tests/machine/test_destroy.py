@@ -13,7 +13,7 @@ from tests.machine.faults import SITE, breakable, run, write_roster
 from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine, Result
 from tests.machine.workstation import entry_of, eventually, groups_of, port_in
-from tests.proof.evidence import scaled
+from tests.proof.evidence import note, scaled
 
 PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "power-user"}, "bob": {"tier": "power-user"}}
 WITHOUT_ALICE = {"bob": PEOPLE["bob"]}
@@ -728,5 +728,6 @@ def test_no_uid_is_ever_given_twice(host: Machine) -> None:
         if number:
             run(host, "destroy", last, "--yes", last)
             run(host, "forget", last, "--yes", last)
+    note("ids", people=len(given), given_twice=len(given) - len(set(given)))
     assert len(given) == CYCLES + 1
     assert len(set(given)) == len(given)
