@@ -37,6 +37,7 @@ UNDER_WAY = 256
 
 def main() -> None:
     """Read, then make what is missing."""
+    gc.disable()
     people_file, roster, *templates = sys.argv[1:]
     manager = read(roster, templates)
     people = [line.split() for line in Path(people_file).read_text().splitlines()]
@@ -47,9 +48,7 @@ def main() -> None:
 
 def read(roster: str, templates: Sequence[str]) -> Any:  # noqa: ANN401 (pydbus has no types)
     """Read everything once; return the proxy of systemd's manager."""
-    gc.disable()
     document = yaml.compose(Path(roster).read_bytes(), Loader=yaml.CSafeLoader)
-    gc.enable()
     for name in ("passwd", "group", "shadow", "subuid", "subgid", "login.defs"):
         Path("/etc", name).read_bytes()
     for file in os.scandir("/etc/t3-serve"):  # the maps are there too, but for two
