@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,18 @@ from tests.machine.homes import (
     write_site,
 )
 from tests.machine.machine import Machine, Result
-from tests.machine.workstation import main_pid, reconcile, traced, write_roster
-from tests.proof.evidence import scaled
+from tests.machine.roots_calls import Roots, run_seen, system_seen
+from tests.machine.workstation import eventually, main_pid, reconcile, write_roster
+from tests.proof.evidence import note, scaled
 
-SECONDS = scaled(10, 60)
+SECONDS = scaled(5, 90)
+# A step that is taken while links are swapped in the home. Of each kind, of all, in the loop without a run around it.
+RACES_OF_EACH, RACES = scaled(5, 300), scaled(100, 10_000)
+KINDS = ("directory", "file", "git", "mcp", "command", "layout", "retire")
 PROGRAM, OVER = "/usr/local/lib/attack.py", "/usr/local/lib/attack-is-over"
+COUNTERS = ("/tmp/swaps-1", "/tmp/swaps-2")
+RACER = "/src/tests/machine/home_racer.py"
 LEAST_SWAPS = 100  # in a second, or it is no attack
-RUN_LIMIT = 60.0
 
 PEOPLE = {"alice": {"tier": "admin", "code_layout": "workspace", "repos": ["api"]}, "bob": {}}
 # What is not for bob is changed from run to run. A step that an attack makes hang has soon had its time.
@@ -72,9 +78,12 @@ TARGETS = (
     "/srv/canary/new",
 )
 
-# It swaps one path after the other: a link to somewhere else, the real thing, or nothing.
+# It swaps one path after the other: a link to somewhere else, the real thing, or nothing; and counts in a file, which
+# others can read at any moment.
 ATTACKER = f"""\
-import os, pathlib, random, shutil, sys, time
+import mmap, os, pathlib, random, shutil, struct, sys, time
+pathlib.Path(sys.argv[1]).write_bytes(bytes(8))
+counter = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 8)
 folders, files, targets = {FOLDERS + MORE_FOLDERS!r}, {FILES!r}, {TARGETS!r}
 os.chdir("/home/alice")
 swaps = 0
@@ -90,7 +99,7 @@ def swap(path):
     elif how < 0.8 and path in folders:
         os.mkdir(path)
     elif how < 0.8:
-        pathlib.Path(path).write_text(random.choice(["", "{{}}", "text"]))
+        pathlib.Path(path).write_text(random.choice(["", "{{}}", "{{}}", "text"]))
 while not os.path.exists({OVER!r}):
     if swaps % 100 == 0:
         shutil.rmtree(".attic", ignore_errors=True)
@@ -98,6 +107,7 @@ while not os.path.exists({OVER!r}):
     try:
         swap(random.choice(folders + files))
         swaps += 1
+        counter[:8] = struct.pack("Q", swaps)
     except OSError:
         pass
     time.sleep(0.0005)
@@ -135,47 +145,103 @@ def _varied(text: str) -> dict[str, str]:
     return {name: body.replace("%s", text) for name, body in ATTACKED.items()}
 
 
-def attack_run(machine: Machine, number: int) -> Result:
+def attack_run(machine: Machine, number: int) -> tuple[Result, Roots]:
     """Make a run that has something to do in alice's home, whatever comes of it."""
+    make_due(machine, number)
+    result, roots = run_seen(machine, "rosterd", "reconcile", "--retry")
+    assert result.code in (0, 3), result
+    return result, roots
+
+
+def make_due(machine: Machine, number: int) -> None:
+    """Have all of alice's steps taken, or the one that is another each time."""
     if number % 2:
         forget(machine, "alice")
     else:
         write_site(machine, _varied(str(number)))
-    result = machine.run("rosterd", "reconcile", "--retry", check=False, timeout=RUN_LIMIT)
-    assert result.code in (0, 3), result
-    return result
 
 
-def test_an_attack_by_links_reaches_nothing_outside_of_the_home(attacked: Machine) -> None:
-    machine = attacked
+@contextmanager
+def under_attack(machine: Machine) -> Iterator[list[int]]:
+    """Let two processes of alice's swap links in her home; see that it was an attack, and that it reached nothing.
+
+    What is given gets how often each swapped in a second, once they have ended.
+    """
     write_site(machine, _varied("0"))
     machine.run("rosterd", "reconcile", check=False)  # bob has all of it, whatever a test before has left
     machine.write(PROGRAM, ATTACKER)
+    machine.run("rm", "-f", *COUNTERS)
     before = machine.sh(SNAPSHOT).out.splitlines()
-    attackers = [machine.start("runuser", "-u", "alice", "--", "python3", "-IS", PROGRAM) for _ in range(2)]
-    said: list[str] = []
-    deadline = time.monotonic() + SECONDS
-    while time.monotonic() < deadline:
-        said.append(attack_run(machine, len(said)).err)
-    forget(machine, "alice")
-    trace = traced(machine, "rosterd", "reconcile", "--retry")
-    machine.run("touch", OVER)
-    rates = [int(attacker.communicate(timeout=10)[0]) for attacker in attackers]
-    machine.run("rm", OVER, PROGRAM)
-
-    sys.stdout.write(f"{len(said)} runs, {rates} swaps in a second\n")
-    assert sorted(set(before) ^ set(machine.sh(SNAPSHOT).out.splitlines())) == []
-    assert machine.run("find", "/home/alice", "!", "-user", "alice").out == ""
-    # The run of which there is a trace was about her home, and did not touch it.
-    assert "alice: " in trace.result.err
-    assert [call for call in trace.calls if re.search(r"[\"<]/home/", call) and not call.startswith("sendmsg")] == []
-    # It was an attack, and every step was made under it.
+    as_alice = ("runuser", "-u", "alice", "--", "python3", "-IS", PROGRAM)
+    attackers = [machine.start(*as_alice, counter) for counter in COUNTERS]
+    eventually(lambda: all(machine.exists(counter) for counter in COUNTERS), within=5)
+    rates: list[int] = []
+    try:
+        yield rates
+    finally:
+        machine.run("touch", OVER)
+        rates += [int(attacker.communicate(timeout=10)[0]) for attacker in attackers]
+        machine.run("rm", OVER, PROGRAM, *COUNTERS)
+        won = sorted(set(before) ^ set(machine.sh(SNAPSHOT).out.splitlines()))
+        theirs = machine.run("find", "/home/alice", "!", "-user", "alice").out.splitlines()
+        note("symlinks", wins=len(won) + len(theirs))
+    assert won == []
+    assert theirs == []
     assert min(rates) > LEAST_SWAPS
+    assert_nothing_left(machine)
+
+
+def test_an_attack_by_links_reaches_nothing_outside_of_the_home(attacked: Machine) -> None:
+    said: list[str] = []
+    seen: list[Roots] = []
+    with under_attack(attacked) as rates:
+        deadline = time.monotonic() + SECONDS
+        while time.monotonic() < deadline:
+            result, roots = attack_run(attacked, len(said))
+            said.append(result.err)
+            seen.append(roots)
+    looks = sum(len(roots.looks) for roots in seen)
+    acts = [call for roots in seen for call in roots.acts]
+    sys.stdout.write(f"{len(said)} runs, {rates} swaps in a second, {looks} looks of root's\n")
+    note("symlinks", runs=len(said), looks_of_root=looks, other_calls_of_root_below_a_home=len(acts))
+    # Each run was about her home; root looked at what is in it, and did no more.
+    assert all(roots.looks for roots in seen)
+    assert acts == []
     log = "\n".join(said)
     for step in (*ATTACKED, "code", "playwright-token", "playwright-mcp"):
         assert re.search(rf"alice: .*home step {step}: ", log), step
-    assert_nothing_left(machine)
     assert "bob: " not in log
+
+
+def test_nor_does_root_s_part_of_the_unit_that_takes_the_steps(attacked: Machine) -> None:
+    seen: list[Roots] = []
+    runs = scaled(1, 10)
+    with under_attack(attacked):
+        for number in range(runs):
+            make_due(attacked, number + 1)
+            with system_seen(attacked, seen):
+                attacked.run("systemctl", "start", "rosterd.service", check=False)
+    acts = [call for roots in seen for call in roots.acts]
+    note("symlinks", runs_with_systemd_watched=runs, other_calls_of_root_below_a_home=len(acts))
+    # All was seen: what root looked at, and what alice's process did there.
+    assert all(roots.looks and roots.persons for roots in seen)
+    assert acts == []
+
+
+def test_every_kind_of_step_is_raced_and_none_is_lost(attacked: Machine) -> None:
+    racer = ("runuser", "-u", "alice", "--", "python3", RACER)
+    attacked.sh("cd /home/alice; ls -A | xargs rm -rf")
+    in_peace = json.loads(attacked.run(*racer, "in-peace").out)
+    assert [line for line in in_peace if " done: " not in line] == []
+    with under_attack(attacked):
+        told = json.loads(attacked.run(*racer, str(RACES_OF_EACH), str(RACES), *COUNTERS, timeout=1800).out)
+    races, swaps = told["races"], told["swaps"]
+    sys.stdout.write(f"{races}, {told['endings']}, {swaps} swaps within steps\n")
+    note("symlinks", races=sum(races.values()), swaps_within_them=swaps)
+    note("symlinks", **{f"{kind}_races": races[kind] for kind in KINDS})
+    assert races.keys() == set(KINDS)
+    assert min(races.values()) >= RACES_OF_EACH
+    assert sum(races.values()) >= RACES
 
 
 # --- a process of the person's that lies ---
