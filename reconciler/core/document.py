@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from reconciler.core.text import printable
+from reconciler.core.text import credentials_covered, printable, without_credentials
 from reconciler.errors import FileRefused
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -100,11 +100,11 @@ class Document:
         raise FileRefused("\n".join(shown))
 
     def _explain(self, place: Place, message: str, lines: list[str]) -> str:
-        """One message with the line it speaks of and a caret under the place."""
-        head = f"{self.name}:{place.line}:{place.column}: {message}"
+        """One message with the line it speaks of and a caret under the place; an address in it without credentials."""
+        head = f"{self.name}:{place.line}:{place.column}: {without_credentials(message)}"
         if place.line > len(lines):
             return head
-        line, caret = lines[place.line - 1], place.column - 1
+        line, caret = credentials_covered(lines[place.line - 1]), place.column - 1
         if len(line) > _LINE_WIDTH:
             start = max(0, min(caret - _LINE_WIDTH // 2, len(line) - _LINE_WIDTH))
             line, caret = line[start : start + _LINE_WIDTH], caret - start

@@ -9,6 +9,7 @@ from shlex import quote
 # Control characters of ASCII and Latin-1, line and paragraph separators, what turns the direction of writing round, and
 # what was no valid UTF-8 on disk.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @, a password may hold one
 _LONG = 60
 _STEP = 1024
 _FEW = 10
@@ -21,14 +22,24 @@ def escaped(text: str) -> str:
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found.group()) & 0xFFFF:02x}", text)
 
 
+def without_credentials(text: str) -> str:
+    """Return text in which addresses have lost what they hold of credentials."""
+    return _CREDENTIALS.sub("…@", text)
+
+
+def credentials_covered(text: str) -> str:
+    """Return the same at its old length, for who points at a place in it."""
+    return _CREDENTIALS.sub(lambda found: "*" * (len(found.group()) - 1) + "@", text)
+
+
 def counted(number: int, word: str) -> str:
     """Return a number with its word, as in 1 file, 2 files."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def printable(text: str) -> str:
-    """Return the same, at most 60 characters of it."""
-    plain = escaped(text)
+    """Return the same, at most 60 characters of it, and no credentials: an address that has some may be refused."""
+    plain = escaped(without_credentials(text))
     return plain if len(plain) <= _LONG else plain[: _LONG - 3] + "..."
 
 

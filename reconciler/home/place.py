@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.core.home_steps import Ending, Watch
+from reconciler.core.text import without_credentials
 from reconciler.errors import RosterdError
 from reconciler.host.process import Finished, run
-
-_PASSWORD = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @, a password may hold one
 
 
 class InTheWay(RosterdError):
@@ -83,4 +81,4 @@ def undisturbed() -> Iterator[None]:
 
 def without_passwords(text: str) -> str:
     """Return a text on one line, what addresses in it hold of credentials left out."""
-    return _PASSWORD.sub("…@", " ".join(text.split()))
+    return without_credentials(" ".join(text.split()))

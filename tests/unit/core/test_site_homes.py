@@ -162,15 +162,15 @@ MODE = 'it must be four octal digits in quotes, as in "0644"'
         # Git.
         (
             "  x: {git: {path: a, url: https://bob:secret@example.org/x.git}}",
-            f"2:27: home step 'x': git: url is 'https://bob:secret@example.org/x.git'; {ADDRESS}",
+            f"2:27: home step 'x': git: url is 'https://…@example.org/x.git'; {ADDRESS}",
         ),
         (
             "  x: {git: {path: a, url: https://token@example.org/x.git}}",
-            f"2:27: home step 'x': git: url is 'https://token@example.org/x.git'; {ADDRESS}",
+            f"2:27: home step 'x': git: url is 'https://…@example.org/x.git'; {ADDRESS}",
         ),
         (
             "  x: {git: {path: a, url: ssh://git:secret@example.org/x.git}}",
-            f"2:27: home step 'x': git: url is 'ssh://git:secret@example.org/x.git'; {ADDRESS}",
+            f"2:27: home step 'x': git: url is 'ssh://…@example.org/x.git'; {ADDRESS}",
         ),
         ("  x: {git: {path: a, url: 'ext::sh -c x'}}", f"2:27: home step 'x': git: url is 'ext::sh -c x'; {ADDRESS}"),
         (
@@ -183,7 +183,7 @@ MODE = 'it must be four octal digits in quotes, as in "0644"'
         ),
         (
             "  x: {git: {path: a, url: https://e/x, remotes: {a: https://u:p@e/x}}}",
-            f"2:53: home step 'x': git: remote 'a' is 'https://u:p@e/x'; {ADDRESS}",
+            f"2:53: home step 'x': git: remote 'a' is 'https://…@e/x'; {ADDRESS}",
         ),
         (
             "  x: {git: {path: a, url: https://e/x, remotes: {a.b: https://e/x}}}",
@@ -197,7 +197,7 @@ MODE = 'it must be four octal digits in quotes, as in "0644"'
         ),
         (
             "  x: {mcp: {server: a, url: http://u:p@a/}}",
-            "2:29: home step 'x': mcp: url is 'http://u:p@a/'; it must be an http or https address",
+            "2:29: home step 'x': mcp: url is 'http://…@a/'; it must be an http or https address",
         ),
         # Commands.
         (
@@ -279,3 +279,39 @@ def test_an_address_of_git_can_be_any_of_these(url: str) -> None:
     assert found is not None
     assert isinstance(found.step.body, GitStep)
     assert found.step.body.url == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "code: {infra_url: 'https://oauth2:%s@git.example.org/infra.git'}",
+        "code: {repo_base: 'https://%s@git.example.org/team'}",
+        "code: {branch: main, infra_url: 'ssh://git:%s@git.example.org/infra.git', nonsense: 1}",
+        "homes: {x: {git: {path: x, url: 'https://a:%s@h/x.git'}}}",
+        "homes: {x: {git: {path: x, url: 'https://h/x.git', remotes: {'https://a:%s@h/': y}}}}",
+        "homes: {x: {mcp: {server: x, url: 'http://a:%s@h/'}}}",
+        "playwright: {snapshot_url: 'https://a:%s@h/'}",
+        "'https://a:%s@h/': 1",
+        "code: {infra_url: 'https://a:%s@h/x.git', ]",
+        "{padding}\ncode: {{infra_url: 'https://a:%s@h/x.git', nonsense: 1}} # {padding}".format(padding="#" * 200),
+    ],
+)
+@pytest.mark.parametrize("password", ["s3cret-of-4lice", "s3cret-of-4lice" * 10, "s3cret-of-4lice@x"])
+def test_a_refusal_shows_no_password_of_an_address(text: str, password: str) -> None:
+    with pytest.raises(FileRefused) as caught:
+        parse_site("site.yaml", (text % password).encode())
+    assert "s3cret" not in str(caught.value)
+    assert "4lice" not in str(caught.value)
+
+
+def test_a_caret_stays_under_its_place_where_a_password_is_covered() -> None:
+    with pytest.raises(FileRefused) as caught:
+        parse_site("site.yaml", b"code: {infra_url: 'https://a:secret@h/x', nonsense: 1}")
+    assert str(caught.value).splitlines() == [
+        "site.yaml:1:19: code: infra_url is 'https://…@h/x'; " + ADDRESS,
+        "    1 | code: {infra_url: 'https://********@h/x', nonsense: 1}",
+        "      |                   ^",
+        "site.yaml:1:43: code: unknown key 'nonsense' (allowed: branch, infra_url, repo_base)",
+        "    1 | code: {infra_url: 'https://********@h/x', nonsense: 1}",
+        "      |                                           ^",
+    ]
