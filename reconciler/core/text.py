@@ -9,7 +9,8 @@ from shlex import quote
 # Control characters of ASCII and Latin-1, line and paragraph separators, what turns the direction of writing round, and
 # what was no valid UTF-8 on disk.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_CREDENTIALS = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @, a password may hold one
+# Up to the last @, a password may hold one. It begins with what is searched for quickly: a line can be long.
+_CREDENTIALS = re.compile(r"://[^/\s]+@")
 _LONG = 60
 _STEP = 1024
 _FEW = 10
@@ -24,12 +25,12 @@ def escaped(text: str) -> str:
 
 def without_credentials(text: str) -> str:
     """Return text in which addresses have lost what they hold of credentials."""
-    return _CREDENTIALS.sub("…@", text)
+    return _CREDENTIALS.sub("://…@", text)
 
 
 def credentials_covered(text: str) -> str:
     """Return the same at its old length, for who points at a place in it."""
-    return _CREDENTIALS.sub(lambda found: "*" * (len(found.group()) - 1) + "@", text)
+    return _CREDENTIALS.sub(lambda found: "://" + "*" * (len(found.group()) - 4) + "@", text)
 
 
 def counted(number: int, word: str) -> str:
