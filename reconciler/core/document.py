@@ -93,7 +93,7 @@ class Document:
         if not self.problems:
             return
         ordered = sorted(dict.fromkeys(self.problems), key=lambda found: (found[0].line, found[0].column))
-        lines = self.text.splitlines()
+        lines = credentials_covered(self.text).splitlines()
         shown = [self._explain(place, message, lines) for place, message in ordered[:MAX_SHOWN]]
         if len(ordered) > MAX_SHOWN:
             shown.append(f"{self.name}: and {len(ordered) - MAX_SHOWN} more problems")
@@ -104,7 +104,7 @@ class Document:
         head = f"{self.name}:{place.line}:{place.column}: {without_credentials(message)}"
         if place.line > len(lines):
             return head
-        line, caret = credentials_covered(lines[place.line - 1]), place.column - 1
+        line, caret = lines[place.line - 1], place.column - 1
         if len(line) > _LINE_WIDTH:
             start = max(0, min(caret - _LINE_WIDTH // 2, len(line) - _LINE_WIDTH))
             line, caret = line[start : start + _LINE_WIDTH], caret - start
