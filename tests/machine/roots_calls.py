@@ -15,8 +15,9 @@ from tests.machine.workstation import eventually
 
 FOLDER = "/tmp/roots-calls"
 # Every call that takes a path, and those on what is open; `-y` shows the path of that too.
+OPTIONS = ("-ff", "-qq", "-y", "-s", "300", "-e", "signal=none")
 CALLS = "%file,?fchmod,?fchown,?ftruncate,?fsetxattr,?fremovexattr,?getdents64,%process,setuid,setreuid,setresuid"
-STRACE = ("strace", "-ff", "-qq", "-y", "-s", "300", "-e", f"trace={CALLS}", "-e", "signal=none", "-o", f"{FOLDER}/of")
+STRACE = ("strace", *OPTIONS, "-e", f"trace={CALLS}")
 
 BELOW_A_HOME = re.compile(r'[<"]/home/[^/">]+/|</home/[^/">]+>, "[^/"]|getdents64\(\d+</home/[^/">]+>')
 CHILD = re.compile(r"(?:clone3?|v?fork)\(.* = (\d+)(?: |$)")
@@ -50,25 +51,30 @@ class Roots:
 
 def run_seen(machine: Machine, *argv: str) -> tuple[Result, Roots]:
     """Run a command as root, and see what root did in it."""
-    machine.run("rm", "-rf", FOLDER)
-    machine.run("mkdir", FOLDER)
-    result = machine.run(*STRACE, "--", *argv, check=False)
+    machine.sh('rm -rf "$1"; mkdir "$1"', FOLDER)
+    result = machine.run(*STRACE, "-o", f"{FOLDER}/of", "--", *argv, check=False)
     return result, _seen(machine)
 
 
 @contextmanager
 def system_seen(machine: Machine, into: list[Roots]) -> Iterator[None]:
     """See what root did in whatever systemd starts meanwhile, and systemd itself; puts it into the list at the end."""
-    machine.run("rm", "-rf", FOLDER)
-    machine.run("mkdir", FOLDER)
-    strace = machine.start(*STRACE, "-p", "1")
+    with system_traced(machine, FOLDER, *STRACE):
+        yield
+    into.append(_seen(machine))
+
+
+@contextmanager
+def system_traced(machine: Machine, folder: str, *strace: str) -> Iterator[None]:
+    """Have systemd, and all that it starts meanwhile, traced into a folder: a file `of.PID` for each process."""
+    machine.sh('rm -rf "$1"; mkdir -m 700 "$1"', folder)
+    tracer = machine.start(*strace, "-o", f"{folder}/of", "-p", "1")
     eventually(lambda: "TracerPid:\t0" not in machine.read("/proc/1/status"), within=5)
     try:
         yield
     finally:
-        strace.send_signal(SIGINT)
-        strace.communicate(timeout=10)
-    into.append(_seen(machine))
+        tracer.send_signal(SIGINT)
+        tracer.communicate(timeout=10)
 
 
 def _seen(machine: Machine) -> Roots:

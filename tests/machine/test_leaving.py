@@ -42,7 +42,7 @@ from tests.machine.workstation import (
     workstation,
     write_roster,
 )
-from tests.proof.evidence import scaled
+from tests.proof.evidence import note, scaled
 
 # bob has limits, so that his services run in the slice of his sessions.
 PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "admin"}, "bob": {"tier": "limited"}, "carol": {}, "dora": {}}
@@ -195,6 +195,7 @@ def test_a_dry_run_told_the_same_before(left: Left, name: str) -> None:
 
 @both
 def test_no_process_is_left_within_thirty_seconds(left: Left, name: str) -> None:
+    note("leaving", people_cut_off=1, processes_left=len(left.running[name].splitlines()))
     assert left.running[name] == ""
     assert left.seconds[name] < LIMIT
     assert commands_of(left.machine, name) == ""
@@ -224,7 +225,9 @@ def test_it_comes_out_of_the_maps_first_and_each_thing_in_its_turn(left: Left, n
 
 @both
 def test_there_is_no_way_in(left: Left, name: str) -> None:
-    assert logins(left.machine, name, "carol") == {name: NO_WAY, "carol": EVERY_WAY}
+    ways = logins(left.machine, name, "carol")
+    note("leaving", ways_in_tried=len(ways[name]), ways_in_open=sum(ways[name].values()))
+    assert ways == {name: NO_WAY, "carol": EVERY_WAY}
 
 
 @both

@@ -28,6 +28,7 @@ from tests.machine.workstation import (
     workstation,
     write_roster,
 )
+from tests.proof.evidence import note
 
 # Each is another case; `keys` has what a key is good for as well, and no password.
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -155,6 +156,8 @@ def interfere(machine: Machine) -> None:
 
 
 def test_everything_is_as_before(returned: Returned) -> None:
+    lines = differences(returned.before.has, returned.after.has).splitlines()
+    note("leaving", people_returned=len(LEAVING), differences_after=len(lines))
     assert differences(returned.before.has, returned.after.has) == ""
     assert returned.after.has == returned.before.has
     assert returned.after.at_jobs == returned.before.at_jobs
