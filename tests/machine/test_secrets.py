@@ -50,6 +50,7 @@ CANARIES = {
     )
 }
 
+pytestmark = pytest.mark.timeout(900)  # all is traced, which takes its time
 WHOLE = bool(scaled(0, 1))
 ENVIRONMENT, METRICS, PAGE = "/srv/environment", "/srv/metrics.prom", "/srv/status.html"
 ARCHIVES = "/var/lib/rosterd/archives"
@@ -152,8 +153,8 @@ class Told:
 
     def look(self, *names: str) -> None:
         """Have everything told that commands tell, and of these people all there is."""
-        for form in ([], ["--json"]):
-            for name in names:
+        for form in ([], ["--json"]) if WHOLE else (["--json"],):
+            for name in names if WHOLE else names[:1]:
                 self.run("rosterd", "explain", name, *form)
             self.run("rosterd", "status", *form)
             self.run("rosterd", "doctor", "--wait", "0", *form)
@@ -252,7 +253,7 @@ def failing_runs(told: Told) -> None:
     for how in ("full", "mistake"):
         told.run("python3", "-c", BROKEN, how)
     assert told.serve() == 3
-    told.look(*PEOPLE)
+    told.look("carol", "alice", "bob")
     machine.sh("""
         rm -rf /home/*/code /home/*/notes /home/*/.config/app/secret
         rm -rf /home/*/.config/playwright/token; chmod 755 /usr/local/bin/claude
@@ -277,7 +278,6 @@ def leaving_and_returning(told: Told) -> None:
     write_roster(machine, WITHOUT_BOB)
     assert told.serve() == 3
     told.serve()  # in which the hook is well again
-    told.run("rosterd", "destroy", "bob", "--yes", "bob", "--dry-run")
     assert told.run("rosterd", "destroy", "bob", "--yes", "bob") == 0
     if WHOLE:
         told.look("bob")
