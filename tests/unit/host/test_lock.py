@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import stat
 import subprocess
 import threading
@@ -93,8 +95,84 @@ def test_a_link_at_its_place_is_not_followed(tmp_path: Path) -> None:
 
 def test_where_it_cannot_be_made_the_error_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ScanFailed, match="only root can change this machine"), exclusive(0, tmp_path / "file" / "lock"):
+    with pytest.raises(ScanFailed, match=f"{tmp_path}/file cannot be locked"), exclusive(0, tmp_path / "file" / "lock"):
         pass
+
+
+def test_a_folder_in_its_place_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "lock").mkdir()
+    with pytest.raises(ScanFailed, match=r"lock cannot be locked: Is a directory.* remove it"):
+        exclusive(0, tmp_path / "lock").__enter__()
+
+
+def put_a_fifo(path: Path) -> None:
+    """Put a FIFO in place of a file."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+# What somebody may do to a lock that is held, so that there is another one at its place.
+REPLACED: dict[str, Callable[[Path], object]] = {
+    "removed": Path.unlink,
+    "written anew": lambda path: path.with_name("new").replace(path),
+    "a FIFO": put_a_fifo,
+}
+
+
+@pytest.mark.parametrize("how", REPLACED)
+def test_another_file_at_its_place_lets_nobody_in(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "lock"
+    (tmp_path / "new").touch()
+    with exclusive(0, path):
+        REPLACED[how](path)
+        with pytest.raises(LockBusy), exclusive(0, path):
+            pass
+    with exclusive(0, path):
+        pass
+
+
+def test_who_waited_for_a_lock_that_was_removed_is_alone_afterwards(tmp_path: Path) -> None:
+    """Whoever comes later locks another file, and has to wait all the same."""
+    path, inside, most = tmp_path / "lock", list[int](), list[int]()
+
+    def work() -> None:
+        with exclusive(10, path):
+            inside.append(1)
+            time.sleep(0.2)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    with exclusive(0, path):
+        for thread in threads[:3]:
+            thread.start()
+        assert eventually(lambda: is_wanted(path))
+        path.unlink()
+    for thread in threads[3:]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 6
+
+
+def test_who_holds_the_file_itself_keeps_everybody_out(tmp_path: Path) -> None:
+    """As an administrator may: `flock /run/rosterd/lock …`."""
+    path = tmp_path / "lock"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(LockBusy), exclusive(0, path):
+            pass
+
+
+@pytest.mark.parametrize("change", [Path.rmdir, lambda path: path.rename(path.with_name("gone"))])
+def test_a_folder_that_is_gone_while_the_lock_is_held_stops_nobody(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "rosterd" / "lock"
+    with exclusive(0, path):
+        path.unlink()
+        change(path.parent)
+        assert not is_wanted(path)
 
 
 # --- who waits can be seen ---
