@@ -51,13 +51,14 @@ from reconciler.core.home_steps import Ending, Result
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
-from reconciler.errors import AccountFilesLocked, RosterdError, StepFailed
+from reconciler.errors import AccountFilesLocked, FileRefused, RosterdError, StepFailed
 from reconciler.host import cutting, drop_ins, files, lock, proxies
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.homes import Said, take_steps
 from reconciler.host.looks import same, still
 from reconciler.host.process import RunAs, run
 from reconciler.host.scan_accounts import scan_passwd
+from reconciler.host.sources import refuse_writable_parents
 from reconciler.host.state import State
 
 # shadow-utils waits 15 s for the lock of passwd before it gives up (lckpwdf(3)).
@@ -229,6 +230,11 @@ class HostExecutor:
 
     def _write_port(self, action: WritePort) -> None:
         path = Path(action.path)
+        try:
+            # Whoever can put another file there decides what the person's service is started with.
+            refuse_writable_parents(action.path, links=True)
+        except FileRefused as error:
+            raise StepFailed(str(error)) from error
         try:
             before = files.read_bytes(path) or b""
         except OSError as error:

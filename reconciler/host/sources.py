@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -69,16 +70,30 @@ def _refuse_writable(path: str, found: os.stat_result) -> None:
         raise FileRefused(f"{path}: mode {mode:04o} lets others than root write it; chmod go-w {path}")
 
 
-def refuse_writable_parents(path: str) -> None:
-    """See that nobody but root can put another file at a path. Raises `FileRefused`."""
+def refuse_writable_parents(path: str, *, links: bool = False) -> None:
+    """See that nobody but root (or whoever this runs as) can put another file at a path. Raises `FileRefused`.
+
+    With `links` a folder may be a link, if nobody else can change that either, nor what it leads to. A folder that is
+    not there yet is made by whoever writes.
+    """
     for parent in Path(path).absolute().parents:
         try:
             found = parent.lstat()
+            if links and stat.S_ISLNK(found.st_mode):
+                parent.stat()  # a loop ends here
+                refuse_writable_parents(str(parent.parent / parent.readlink() / "file"), links=True)
+                continue
         except OSError as error:
+            if links and error.errno == errno.ENOENT:
+                continue
             raise FileRefused(f"{path}: the folder {parent}: {error.strerror}") from error
-        if stat.S_ISLNK(found.st_mode):
-            raise FileRefused(f"{path}: the folder {parent} is a symbolic link; name the file by its real path")
-        if found.st_uid != 0:
-            raise FileRefused(f"{path}: the folder {parent} belongs to uid {found.st_uid}, not to root")
-        if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
-            raise FileRefused(f"{path}: others than root can write in the folder {parent}; chmod go-w {parent}")
+        _refuse_folder(path, parent, found)
+
+
+def _refuse_folder(path: str, folder: Path, found: os.stat_result) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        raise FileRefused(f"{path}: the folder {folder} is a symbolic link; name the file by its real path")
+    if found.st_uid not in {0, os.geteuid()}:
+        raise FileRefused(f"{path}: the folder {folder} belongs to uid {found.st_uid}, not to root")
+    if found.st_mode & _OTHERS_WRITE and not found.st_mode & stat.S_ISVTX:
+        raise FileRefused(f"{path}: others than root can write in the folder {folder}; chmod go-w {folder}")

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.core.document import MAX_BYTES
 from reconciler.errors import FileRefused
-from reconciler.host.sources import read_source
+from reconciler.host.sources import read_source, refuse_writable_parents
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can own files as root, or give them to others")
 
@@ -129,3 +129,42 @@ def test_no_more_than_the_limit_and_one_byte_is_read(roster: Path) -> None:
     data = read_source(str(roster), trusted=False)
     assert data is not None
     assert len(data) == MAX_BYTES + 1
+
+
+# --- where files are written ---
+
+
+@needs_root
+def test_with_links_a_folder_of_roots_may_be_one_and_need_not_be_there(roster: Path) -> None:
+    (roster.parent / "real").mkdir()
+    (roster.parent / "link").symlink_to("real")
+    (roster.parent / "further").symlink_to(roster.parent / "link")
+    for folder in ("real", "link", "further", "further/not-there-yet"):
+        refuse_writable_parents(str(roster.parent / folder / "file"), links=True)
+
+
+@needs_root
+@pytest.mark.parametrize("wrong", ["its folder", "the link's folder", "a link of theirs between"])
+def test_with_links_nobody_else_may_change_where_they_lead(folder: Path, wrong: str) -> None:
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 1234, 0)
+    (folder / "real").mkdir()
+    (theirs / "link").symlink_to(folder / "real")
+    (folder / "to-folder").symlink_to(theirs)
+    (folder / "to-link").symlink_to(theirs / "link")
+    path = {
+        "its folder": folder / "to-folder" / "file",
+        "the link's folder": theirs / "link" / "file",
+        "a link of theirs between": folder / "to-link" / "file",
+    }[wrong]
+    with pytest.raises(FileRefused, match=f"the folder {theirs} belongs to uid 1234"):
+        refuse_writable_parents(str(path), links=True)
+
+
+@needs_root
+def test_links_that_lead_around_in_a_circle_are_refused(folder: Path) -> None:
+    (folder / "one").symlink_to("other")
+    (folder / "other").symlink_to("one")
+    with pytest.raises(FileRefused, match="symbolic links"):
+        refuse_writable_parents(str(folder / "one" / "file"), links=True)
