@@ -410,7 +410,7 @@ def failing() -> Iterator[Machine]:
         yield machine
 
 
-# --- ids run out, names that are nobody's, many runs ---
+# --- ids run out, names that are nobody's ---
 
 
 def test_without_subordinate_ids_left_only_that_person_fails_and_a_site_can_do_without(host: Machine) -> None:
@@ -449,37 +449,3 @@ def test_a_name_without_an_account_leaves_the_group_before_somebody_gets_it(anna
     write_roster(annas, ["anna"])
     run(annas)
     assert fingerprint_of(annas, "ghost") == before
-
-
-# In place of a tool: notes when two of them run at a time, which those of two runs would.
-ALONE = """\
-#!/bin/sh
-mkdir /run/alone 2>/dev/null || echo "$0 $*" >>/run/together
-"$0.real" "$@"
-code=$?
-sleep 0.02
-rmdir /run/alone 2>/dev/null
-exit $code
-"""
-
-
-def test_of_twelve_runs_at_once_one_works_at_a_time_and_all_end_well(host: Machine) -> None:
-    for tool in ("useradd", "groupadd"):
-        host.run("mv", f"/usr/sbin/{tool}", f"/usr/sbin/{tool}.real")
-        host.write(f"/usr/sbin/{tool}", ALONE, mode=0o755)
-    people = ["anna", *NEW]
-    write_roster(host, people)
-    script = """
-        for number in $(seq 12); do
-            { code=0; rosterd reconcile >"/run/said.$number" 2>&1 || code=$?; echo $code >>/run/codes; } &
-        done
-        wait
-    """
-    host.sh(script)
-    assert host.read("/run/codes").split() == ["0"] * 12
-    assert not host.exists("/run/together")
-    assert not everything_wrong(host, people)
-    created = host.sh("cat /run/said.*").out.count(": account: none")
-    assert created == len(people)
-    uids = host.run("id", "-u", *people[:1]).out.split() + host.sh("stat -c %u /home/new*").out.split()
-    assert len(set(uids)) == len(people)
