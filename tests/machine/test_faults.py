@@ -24,6 +24,7 @@ from tests.machine.faults import (
 )
 from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine
+from tests.proof.evidence import note, scaled
 
 PEOPLE = ["anna", "bob"]
 
@@ -260,6 +261,37 @@ def test_a_process_that_holds_the_lock_costs_its_wait_once_and_not_for_each_pers
     holder.wait()
     run(annas)
     assert not everything_wrong(annas, ["anna", *NEW])
+
+
+# The other files of shadow-utils, each with a lock of its own, and in what state that is left.
+OTHER_LOCKS = {
+    "subuid": "an empty lock",
+    "shadow": "a lock of a live process",
+    "group": "a lock with garbage",
+    "gshadow": "an empty lock",
+    "subgid": "a lock of a live process",
+}
+
+
+def test_a_lock_of_any_other_file_of_accounts_is_named_and_stays(annas: Machine) -> None:
+    wrong: list[str] = []
+    files = list(OTHER_LOCKS)[: scaled(2, len(OTHER_LOCKS))]
+    people = ["anna"]
+    for file in files:
+        people.append(f"of-{file}")
+        write_roster(annas, people)
+        annas.sh(LOCKS[OTHER_LOCKS[file]].replace("passwd.lock", f"{file}.lock"))
+        look = ("stat", "--format=%i %Y %s", f"/etc/{file}.lock")
+        before = annas.run(*look).out
+        done = run(annas, code=None, limit=25)
+        wrong += [] if done.code == 3 and f"/etc/{file}" in done.said else [f"{file}: {done}"]
+        wrong += [] if annas.run(*look, check=False).out == before else [f"{file}: its lock was taken away"]
+        wrong += account_problems(annas, people[:-1]) + service_problems(annas, people[:-1])
+        annas.run("rm", "-f", f"/etc/{file}.lock")
+        run(annas)
+        wrong += everything_wrong(annas, people)
+    note("account_locks", files=len(files), wrong=len(wrong))
+    assert not wrong, "\n".join(wrong)
 
 
 # --- homes ---

@@ -10,12 +10,13 @@ from tests.machine.faults import (
     SITE,
     account_problems,
     breakable,
+    everything_wrong,
     leftovers,
     run,
     units_of,
     write_roster,
 )
-from tests.machine.machine import Machine
+from tests.machine.machine import Command, Machine
 from tests.proof.evidence import note, scaled
 
 ROUNDS = scaled(1, 50)
@@ -46,10 +47,12 @@ HostExecutor.apply = apply
 sys.exit(main())
 """
 
-# In place of a tool of shadow-utils: notes when two of them run at a time, which those of two runs would.
+# In place of a tool of shadow-utils: notes when two of them run at a time, which those of two runs would; and takes as
+# long as there is a file.
 TOOL = """\
 #!/bin/sh
 mkdir /run/tool 2>/dev/null || echo "$0 $*" >>/run/together
+while [ -e /run/hold ]; do sleep 0.02; done
 "$0.real" "$@"
 code=$?
 rmdir /run/tool 2>/dev/null
@@ -234,3 +237,61 @@ def test_of_twenty_runs_at_once_one_works_at_a_time_and_all_end_well(host: Machi
     counts = {"rounds": ROUNDS, "runs_20_at_once": runs, "two_at_work": seen.together, "doubled": seen.doubled}
     note("together", **counts, gave_up_waiting=seen.codes[75], wrong=len(seen.wrong))
     assert not seen.wrong, "\n".join(seen.wrong)
+
+
+# --- the lock itself ---
+
+# What somebody does to the lock while a run holds it, and how another run ends then.
+TAMPERED = {
+    ":": 75,
+    "rm lock": 75,
+    ": >new; mv new lock": 75,
+    "rm lock; mkfifo lock": 75,
+    "ln -sf /run/elsewhere lock": 1,
+    "rm lock; mkdir lock": 1,
+}
+
+
+def start_run(machine: Machine) -> Command:
+    """Start a run that is held while it makes an account; return once it does."""
+    machine.run("touch", "/run/hold")
+    started = machine.start("/usr/bin/python3", "/root/alone.py", "reconcile")
+    machine.sh("until [ -e /run/tool ]; do sleep 0.02; done", timeout=20)
+    return started
+
+
+def test_whatever_is_done_to_a_lock_that_is_held_nobody_else_gets_to_work(host: Machine) -> None:
+    people = ["anna"]
+    write_roster(host, people)
+    run(host)
+    wrong: list[str] = []
+    for number, (change, code) in enumerate(TAMPERED.items()):
+        people.append(f"new{number}")
+        write_roster(host, people)
+        first = start_run(host)
+        host.sh(f"cd /run/rosterd; {change}")
+        second = host.run("/usr/bin/python3", "/root/alone.py", "reconcile", "--lock-wait", "1", check=False)
+        wrong += [] if second.code == code and "/run/rosterd/lock" in second.err else [f"{change}: {second}"]
+        host.run("rm", "/run/hold")
+        first.communicate(timeout=30)
+        wrong += [] if first.returncode == 0 else [f"{change}: the first run ended with {first.returncode}"]
+        host.sh("[ -f /run/rosterd/lock ] || rm -r /run/rosterd/lock")
+        again = run(host, code=None)
+        wrong += [] if again.code == 0 else [f"{change}: {again}"]
+    together = host.sh("cat /run/together 2>/dev/null || :").out.splitlines()
+    note("locks", tampered=len(TAMPERED), two_at_work=len(together), wrong=len(wrong))
+    assert not host.exists("/run/elsewhere")
+    assert not wrong + together, "\n".join(wrong + together)
+    assert not everything_wrong(host, people)
+
+
+def test_the_lock_of_a_run_that_was_killed_holds_nobody_up(host: Machine) -> None:
+    write_roster(host, ["anna"])
+    first = start_run(host)
+    first.kill()
+    first.wait()
+    host.run("rm", "/run/hold")
+    host.sh("while pgrep -x useradd.real || pgrep -x groupadd.real; do sleep 0.02; done; rm -rf /run/applying")
+    assert host.exists("/run/rosterd/lock")
+    run(host, "reconcile", "--lock-wait", "0")
+    assert not everything_wrong(host, ["anna"])
