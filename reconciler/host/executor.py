@@ -229,12 +229,7 @@ class HostExecutor:
         self._as_user(action.user, *tar, f"--directory={action.home}", given=archive)
 
     def _write_port(self, action: WritePort) -> None:
-        path = Path(action.path)
-        try:
-            # Whoever can put another file there decides what the person's service is started with.
-            refuse_writable_parents(action.path, links=True)
-        except FileRefused as error:
-            raise StepFailed(str(error)) from error
+        path = _root_s_alone(action.path)
         try:
             before = files.read_bytes(path) or b""
         except OSError as error:
@@ -242,10 +237,11 @@ class HostExecutor:
         files.replace_file(path, with_assignment(before, action.variable, str(action.port)), _ENV_MODE)
 
     def _write_output(self, action: WriteOutput) -> None:
+        path = _root_s_alone(action.output.path)
         if action.proxy is not None:
             proxies.put_in_place(action, action.proxy, self._systemd)
         else:
-            files.replace_file(Path(action.output.path), action.text.encode(), proxies.MAP_MODE)
+            files.replace_file(path, action.text.encode(), proxies.MAP_MODE)
 
     def _tool(self, *argv: str) -> None:
         """Run one of shadow-utils; after the first that finds its files locked, no further one waits."""
@@ -400,6 +396,18 @@ class HostExecutor:
 def _limit(units: Sequence[str]) -> float:
     """Return how many seconds a batch of jobs may take."""
     return _JOB_SECONDS + _SECONDS_EACH * len(units)
+
+
+def _root_s_alone(path: str) -> Path:
+    """Return a path that nobody but root can put another file at, or on the way to. Raises `StepFailed`.
+
+    Whoever could would decide what a service is started with, or have root write in a folder of theirs.
+    """
+    try:
+        refuse_writable_parents(path, links=True)
+    except FileRefused as error:
+        raise StepFailed(str(error)) from error
+    return Path(path)
 
 
 def _is_roots_folder(path: Path) -> bool:

@@ -76,12 +76,17 @@ def refuse_writable_parents(path: str, *, links: bool = False) -> None:
     With `links` a folder may be a link, if nobody else can change that either, nor what it leads to. A folder that is
     not there yet is made by whoever writes.
     """
-    for parent in Path(path).absolute().parents:
+    _refuse_parents(path, Path(path).absolute(), links=links)
+
+
+def _refuse_parents(path: str, place: Path, *, links: bool) -> None:
+    """See to the folders above a place, which is `path` or what a link on the way to it leads to."""
+    for parent in place.parents:
         try:
             found = parent.lstat()
             if links and stat.S_ISLNK(found.st_mode):
                 parent.stat()  # a loop ends here
-                refuse_writable_parents(str(parent.parent / parent.readlink() / "file"), links=True)
+                _refuse_parents(path, parent.parent / parent.readlink() / place.name, links=True)
                 continue
         except OSError as error:
             if links and error.errno == errno.ENOENT:
