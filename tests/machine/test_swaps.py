@@ -24,7 +24,7 @@ from tests.machine.faults import (
 from tests.machine.machine import Command, Machine
 from tests.proof.evidence import note, scaled
 
-RUNS = scaled(5, 120)
+RUNS = scaled(8, 150)
 STRANGER = "mallory"  # stands in what is not to be trusted alone
 
 # The two files as they may be: everything that the one says is otherwise in the other.
@@ -82,9 +82,10 @@ swaps = 0
 print("ready", flush=True)
 while not ended:
     file = random.choice(files)
-    if random.random() < 0.5:
+    if random.random() < 0.8:
         random.choice(bad)(file)
         swaps += 1
+        time.sleep(random.random() / 200)
     put(file, random.choice("ab"))
     swaps += 1
     time.sleep(random.random() / 200)
