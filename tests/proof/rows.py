@@ -52,7 +52,160 @@ FAILING: tuple[Row, ...] = ()
 FUZZED: tuple[Row, ...] = ()
 
 
-TOGETHER: tuple[Row, ...] = ()
+TOGETHER: tuple[Row, ...] = (
+    Row(
+        "together",
+        "twenty runs at once, with `cut`, `uncut`, `status`, `--dry-run`, `explain`, `doctor` between them, while the"
+        " roster, a limit and a service change",
+        "one applies at a time, no id and no port is given twice, each ends as documented, the machine is as asked for",
+        (*machine("together::of_twenty_runs_at_once_one_works_at_a_time_and_all_end_well"), *machine("services")),
+        "which run comes next is left to the kernel; waiting in vain (exit 75) is shown with a short wait only",
+    ),
+    Row(
+        "locks",
+        "rosterd's own lock: held, left over by a killed run, removed or replaced by a file, a link, a folder, a FIFO",
+        "never two at work; who cannot get it says so, exit 75 or 1; a lock that nobody holds is no hindrance",
+        (
+            *machine("together::whatever_is_done_to_a_lock_that_is_held_nobody_else_gets_to_work"),
+            *machine("together::the_lock_of_a_run_that_was_killed_holds_nobody_up"),
+            *unit("host/lock"),
+        ),
+        "who removes the whole folder /run/rosterd while a run goes lets in a second one",
+    ),
+    Row(
+        "account_locks",
+        "`passwd.lock`, `group.lock`, `shadow.lock`, `gshadow.lock`, `subuid.lock`, `subgid.lock` empty, garbage, of"
+        " another live process, of a dead one; `.pwd.lock` held",
+        "named, what needs no account is done in bounded time, no lock is deleted; that of a dead process is no"
+        " hindrance",
+        machine(
+            "faults::a_held_lock_of_passwd_fails_the_accounts_only_and_stays",
+            "faults::a_lock_of_any_other_file_of_accounts_is_named_and_stays",
+            "faults::the_lock_of_a_dead_process_is_no_hindrance",
+            "faults::a_process_that_holds_the_lock_costs_its_wait_once_and_not_for_each_person",
+        ),
+        "a lock of each file in one state only, but for `passwd.lock`, which is tried in all",
+    ),
+    Row(
+        "isolation",
+        "one of fifty people hangs in a step in the home: a command, a clone, a folder, a file, the agent, a change"
+        " of layout",
+        "the others lose 5 s at most, the step is named, nothing half-made and no process stays",
+        machine(
+            "isolation",
+            "homes::one_who_hangs_delays_nobody_and_is_tried_again_with_growing_pauses",
+            "homes::a_cut_by_a_command_does_not_wait_for_who_hangs",
+            "homes::an_edit_of_the_roster_does_not_wait_for_who_hangs",
+            "homes::a_worker_that_is_killed_is_a_named_failure_of_that_person_s_alone",
+            "homes::a_worker_that_is_stopped_holds_up_nobody_and_can_be_ended",
+        ),
+        "a disk that does not answer is a system call that strace delays; old units of a person's own systemd are not"
+        " tried; more than 16 people who hang at once hold up the others",
+    ),
+    Row(
+        "bus",
+        "the bus or systemd is down, frozen, dies or freezes while services start",
+        "bounded; accounts, ports and maps are done; named; the next run does the rest",
+        machine(
+            "faults::without_the_bus_all_but_the_services_is_done_and_the_next_run_brings_them_up",
+            "faults::a_frozen_bus_holds_up_a_run_for_seconds_only",
+            "faults::a_systemd_that_does_not_answer_holds_up_a_run_for_seconds_only",
+            "faults::a_bus_that_fails_while_services_start_ends_the_wait_for_them",
+            "homes::without_the_bus_accounts_are_made_and_the_steps_are_named_as_not_done",
+        ),
+    ),
+    Row(
+        "restarts",
+        "the bus is restarted or killed, systemd is executed anew or reloaded, before and during each batch of a"
+        " run's actions",
+        "bounded; the accounts are done; what is not known to have started is named; the next run does the rest",
+        machine("restarts"),
+        "between two calls of one batch the moment is what it happens to be, a third of a second after its beginning",
+    ),
+    Row(
+        "swaps",
+        "roster and site file are swapped hundreds of times a second while runs go: two good versions, links, FIFOs,"
+        " files cut off, and such as others could have written",
+        "the machine is as one version asks for, never a mixture; none that is not to be trusted is applied",
+        machine("swaps::each_run_goes_by_one_version_of_the_files_and_by_no_untrusted_one"),
+        "each file is one snapshot; roster and site file may be of two moments. A folder above the file is looked at"
+        " right after the file was opened, not at the same time",
+    ),
+    Row(
+        "folders",
+        "the folder of the roster, or one above it, is a link, somebody's, or writable for others, also from the"
+        " middle of a run on; so are /etc/t3-serve and the maps",
+        "refused by name, what was read before is done whole; nothing is written into a folder of somebody's or"
+        " through a link",
+        (
+            *machine(
+                "swaps::a_folder_that_is_changed_during_a_run_is_seen_and_the_run_goes_by_what_it_had_read",
+                "swaps::a_roster_is_trusted_no_more_than_any_folder_above_it",
+                "swaps::nothing_is_written_where_somebody_else_could_change_it_nor_through_a_link",
+                "bad_rosters::a_roster_that_others_could_have_written_is_refused",
+                "bad_rosters::a_site_file_that_others_could_have_written_is_refused",
+            ),
+            *unit("host/sources"),
+        ),
+        "environment files that lie in such a folder already are read, and services that have them are started: only"
+        " what a run would write there is refused",
+    ),
+    Row(
+        "clock",
+        "the clock is set back an hour, a day, a month; forward a day; right again",
+        "nobody is cut off, what failed is tried once at most and then rests",
+        machine("clock"),
+        "what is set is what the program takes for the time: a machine for tests shares the clock of its host."
+        " systemd's own timers, and jobs of at, are not tried",
+    ),
+    Row(
+        "agents_file",
+        "`~/.claude.json` is a FIFO, a link, cut off, no configuration, being written all the time",
+        "its bytes are unchanged, it is named, the run is not held up",
+        machine("agent"),
+    ),
+    Row(
+        "clones",
+        "a clone hangs, is killed, or has no credentials",
+        "the others finish in time, no partial folder stays, the next run has it",
+        machine(
+            "code::who_hangs_leaves_nothing_half_made_and_holds_nobody_up",
+            "code::a_clone_that_is_killed_in_its_middle_is_whole_after_the_next_run",
+            "code::of_a_clone_whose_git_is_killed_nothing_stays",
+            "code::a_person_without_credentials_is_told_of_and_holds_nobody_up",
+            "isolation",
+        ),
+        "the network that swallows everything is a port of the machine's own whose queue is full",
+    ),
+    Row(
+        "taken_ports",
+        "a port is held by a stranger, or by a unit of the person's own; two people claim one",
+        "nothing is moved by itself, the holder is named with pid, user and unit; an own old unit makes way once it"
+        " is known as such",
+        machine("existing", "legacy_units"),
+    ),
+    Row(
+        "second_run",
+        "a second run with nothing to do",
+        "no process is started, nothing but its own record is written, no home is looked into",
+        machine(
+            "reconcile::a_second_run_starts_no_process_and_writes_no_file_but_its_own_record",
+            "reconcile::a_second_run_has_nothing_to_do_and_changes_nothing",
+            "reconcile::a_second_run_looks_into_nobodys_home",
+            "counts",
+            "homes::a_second_run_starts_no_process_opens_nothing_below_home_and_writes_nothing",
+        ),
+    ),
+    Row(
+        "dry_run",
+        "`--dry-run`",
+        "no system call that changes anything, no lock",
+        machine(
+            "reconcile::a_dry_run_makes_no_system_call_that_changes_anything",
+            "reconcile::a_dry_run_takes_no_lock",
+        ),
+    ),
+)
 
 
 ATTACKED: tuple[Row, ...] = (
