@@ -35,6 +35,7 @@ from tests.machine.workstation import (
     workstation,
     write_roster,
 )
+from tests.proof.evidence import note
 
 # In another order than that of their names, by which ids and ports are given out.
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -223,6 +224,7 @@ def test_a_second_run_has_nothing_to_do_and_changes_nothing(machine: Machine) ->
 
 def test_a_second_run_starts_no_process_and_writes_no_file_but_its_own_record(machine: Machine) -> None:
     trace = traced(machine, "rosterd")
+    note("second_run", started=len(trace.programs), written=len(trace.changes_beyond_its_own))
     assert trace.result.code == 0, trace.result
     assert trace.programs == []
     assert trace.changes_beyond_its_own == []
@@ -240,6 +242,7 @@ def test_a_second_run_looks_into_nobodys_home(machine: Machine) -> None:
 def test_a_dry_run_makes_no_system_call_that_changes_anything(machine: Machine, others: str) -> None:
     before = everything(machine)
     trace = traced(machine, "rosterd", "--dry-run", "--roster", others)
+    note("dry_run", calls_looked_at=len(trace.calls), that_change=len(trace.changes), started=len(trace.programs))
     assert trace.result.code == 0, trace.result
     assert "fred" in trace.result.out
     assert trace.programs == []

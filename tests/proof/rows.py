@@ -58,7 +58,11 @@ TOGETHER: tuple[Row, ...] = (
         "twenty runs at once, with `cut`, `uncut`, `status`, `--dry-run`, `explain`, `doctor` between them, while the"
         " roster, a limit and a service change",
         "one applies at a time, no id and no port is given twice, each ends as documented, the machine is as asked for",
-        (*machine("together::of_twenty_runs_at_once_one_works_at_a_time_and_all_end_well"), *machine("services")),
+        machine(
+            "together::of_twenty_runs_at_once_one_works_at_a_time_and_all_end_well",
+            "services::of_two_runs_at_once_one_waits_and_both_end_well",
+            "services::a_run_by_hand_gives_up_when_another_holds_the_lock_for_too_long",
+        ),
         "which run comes next is left to the kernel; waiting in vain (exit 75) is shown with a short wait only",
     ),
     Row(
@@ -66,8 +70,10 @@ TOGETHER: tuple[Row, ...] = (
         "rosterd's own lock: held, left over by a killed run, removed or replaced by a file, a link, a folder, a FIFO",
         "never two at work; who cannot get it says so, exit 75 or 1; a lock that nobody holds is no hindrance",
         (
-            *machine("together::whatever_is_done_to_a_lock_that_is_held_nobody_else_gets_to_work"),
-            *machine("together::the_lock_of_a_run_that_was_killed_holds_nobody_up"),
+            *machine(
+                "together::whatever_is_done_to_a_lock_that_is_held_nobody_else_gets_to_work",
+                "together::the_lock_of_a_run_that_was_killed_holds_nobody_up",
+            ),
             *unit("host/lock"),
         ),
         "who removes the whole folder /run/rosterd while a run goes lets in a second one",
@@ -111,6 +117,8 @@ TOGETHER: tuple[Row, ...] = (
             "faults::a_frozen_bus_holds_up_a_run_for_seconds_only",
             "faults::a_systemd_that_does_not_answer_holds_up_a_run_for_seconds_only",
             "faults::a_bus_that_fails_while_services_start_ends_the_wait_for_them",
+            "services::without_a_bus_the_accounts_are_done_and_the_services_named",
+            "services::with_a_frozen_bus_the_accounts_are_done_and_the_services_named_in_time",
             "homes::without_the_bus_accounts_are_made_and_the_steps_are_named_as_not_done",
         ),
     ),
