@@ -23,8 +23,9 @@ MAX_BYTES = 16 * 1024 * 1024
 MAX_DEPTH = 32
 MAX_SHOWN = 100
 _LINE_WIDTH = 100
-# C0 controls but tab, line feed and carriage return; DEL and C1; the line and paragraph separators.
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029]")
+# C0 controls but tab, line feed and carriage return; DEL and C1; the line and paragraph separators; and a byte order
+# mark, which libyaml passes over at the beginning of any line.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _LINE_END = re.compile("\r\n?|\n")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _RESOLVER = yaml.resolver.Resolver()
@@ -93,8 +94,10 @@ class Document:
         if not self.problems:
             return
         ordered = sorted(dict.fromkeys(self.problems), key=lambda found: (found[0].line, found[0].column))
-        lines = credentials_covered(self.text).splitlines()
-        shown = [self._explain(place, message, lines) for place, message in ordered[:MAX_SHOWN]]
+        lines, end = credentials_covered(self.text).splitlines(), _place_after(self.text.rstrip())
+        # What is missing at the end of a file can have its place behind the last line.
+        placed = [(min(place, end, key=lambda found: found.line), message) for place, message in ordered[:MAX_SHOWN]]
+        shown = [self._explain(place, message, lines) for place, message in placed]
         if len(ordered) > MAX_SHOWN:
             shown.append(f"{self.name}: and {len(ordered) - MAX_SHOWN} more problems")
         raise FileRefused("\n".join(shown))

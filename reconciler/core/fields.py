@@ -162,13 +162,20 @@ class Fields:
         return default
 
     def finish(self) -> None:
-        """Note every key that no `take_*` asked for."""
+        """Note every key that no `take_*` asked for, and every one that YAML does not take for text."""
         for key, _ in self.node.entries:
             if key.text not in self._taken:
                 near = difflib.get_close_matches(key.text, self._taken, n=1)
                 meant = f"; did you mean '{near[0]}'?" if near else ""
                 allowed = ", ".join(sorted(self._taken))
                 self.wrong(key.place, f"unknown key '{printable(key.text)}'{meant} (allowed: {allowed})")
+            else:
+                self.refuse_other_than_text(key)
+
+    def refuse_other_than_text(self, key: Scalar) -> None:
+        """Note a key such as `no`, which YAML takes for something else than text."""
+        if key.kind != "str":
+            self.wrong(key.place, f"YAML takes the key '{printable(key.text)}' for {key.kind}, not text; quote it")
 
 
 def is_null(node: Node) -> bool:

@@ -34,7 +34,9 @@ TEMPLATE = Rule(
     "a template unit, as in t3-serve@.service",
 )
 UNIT = Rule(re.compile(r"[A-Za-z0-9_.:@\\-]{1,200}\.(service|timer|socket|path)"), "a unit's name")
-PATH = Rule(re.compile(r"/(?!.*(^|/)\.\.?(/|$))(?!.*//)[^\x00-\x1f]{1,1000}(?<!/)"), "an absolute path")
+PATH = Rule(
+    re.compile(r"(?!.*/\.\.?(/|$))(?!.*//)/[^\x00-\x1f]{1,1000}(?<!/)"), "an absolute path without //, . and .. in it"
+)
 TEXT = Rule(re.compile(r"[^\x00-\x1f\x7f]{1,2000}"), "a text on one line")
 # Root's own folders only: what lies below a home is the user's and never written by root.
 ENV_FILE = Rule(

@@ -108,11 +108,11 @@ def cut_record_from(document: Mapping[str, Any]) -> CutRecord:
     """Read the document of a cut record."""
     expiry, identity = document["expiry"], document["identity"]
     return CutRecord(
-        uid=int(document["uid"]),
-        gid=int(document["gid"]),
-        since=int(document["since"]),
+        uid=whole(document["uid"]),
+        gid=whole(document["gid"]),
+        since=whole(document["since"]),
         by_command=_flag(document["by_command"]),
-        expiry=None if expiry is None else int(expiry),
+        expiry=None if expiry is None else whole(expiry),
         locked=_flag(document["locked"]),
         passwordless=_flag(document["passwordless"]),
         lingering=_flag(document["lingering"]),
@@ -126,18 +126,18 @@ def tombstone_from(document: Mapping[str, Any]) -> Tombstone:
     """Read the document of a tombstone."""
     return Tombstone(
         name=_text(document["name"]),
-        uid=int(document["uid"]),
-        gid=int(document["gid"]),
+        uid=whole(document["uid"]),
+        gid=whole(document["gid"]),
         home=_text(document["home"]),
         shell=_text(document["shell"]),
         gecos=_text(document["gecos"]),
         groups=_texts(document["groups"]),
-        subuids=tuple((int(first), int(count)) for first, count in document["subuids"]),
-        subgids=tuple((int(first), int(count)) for first, count in document["subgids"]),
-        ports={_text(service): int(port) for service, port in document["ports"].items()},
+        subuids=tuple((whole(first), whole(count)) for first, count in document["subuids"]),
+        subgids=tuple((whole(first), whole(count)) for first, count in document["subgids"]),
+        ports={_text(service): whole(port) for service, port in document["ports"].items()},
         archive=_text(document["archive"]),
         digest=_text(document["digest"]),
-        since=int(document["since"]),
+        since=whole(document["since"]),
         cut=cut_record_from(document["cut"]),
         complete=_flag(document["complete"]),
     )
@@ -146,6 +146,15 @@ def tombstone_from(document: Mapping[str, Any]) -> Tombstone:
 def identity_from(document: Mapping[str, Any]) -> Identity:
     """Read the document of an identity."""
     return Identity(_text(document["authentik_user"]), _text(document["k8s_user"]))
+
+
+def whole(value: object) -> int:
+    """Return a whole number from 0. Raises TypeError or ValueError for anything else: half a number is damage, too."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{value!r} is not a whole number")
+    if value < 0:
+        raise ValueError(f"{value} is below 0")
+    return value
 
 
 def _text(value: object) -> str:

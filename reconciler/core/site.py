@@ -20,6 +20,7 @@ from reconciler.core.site_homes import (
     BRANCH,
     GIT_BASE,
     GIT_URL,
+    HOST,
     SOURCE_PLACEHOLDERS,
     SiteStep,
     read_homes,
@@ -30,7 +31,7 @@ from reconciler.core.text import printable
 HOOK_PLACEHOLDERS = ("{user}", "{authentik_user}", "{k8s_user}")
 # A token goes with the request: in clear only within the machine.
 SNAPSHOT_URL = Rule(
-    re.compile(r"https://[^\s/@]+(?:/\S*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?(?:/\S*)?"),
+    re.compile(rf"https://{HOST}(?::\d+)?(?:/\S*)?|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?(?:/\S*)?"),
     "an https address, or http on this machine, as in https://snapshots.example.org/{user}",
 )
 # With a unit: what was meant as gigabytes and taken for bytes would end every process of the person.
@@ -578,6 +579,7 @@ def _known_services(inner: Fields, services: Mapping[str, Service]) -> list[str]
     for name, _ in inner.node.entries:
         if name.text not in services:
             inner.wrong(name.place, f"'{printable(name.text)}' is no service; there are {', '.join(services)}")
+        inner.refuse_other_than_text(name)
     return [name.text for name, _ in inner.node.entries if name.text in services]
 
 

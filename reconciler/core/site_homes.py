@@ -38,11 +38,16 @@ HOME_PATH = Rule(
 )
 
 
+# No dash first: what starts with one is taken for an option on its way to ssh.
+HOST = r"(?!-)(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)"
+
+
 # Credentials are the person's own, and an address is seen by everybody: there is no place for a password.
 def _git_address(path: str) -> str:
     """Return a pattern of addresses whose path, where they have a host before it, is like `path`."""
-    web, other = rf"https?://[^\s/@]+{path}", rf"(?:ssh|git)://(?:[A-Za-z0-9._-]+@)?[^\s/@:]+(?::\d+)?{path}"
-    return rf"(?:{web}|{other}|file:///\S+|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:\S+)"
+    account, host = r"(?!-)[A-Za-z0-9._-]+@", rf"{HOST}(?::\d+)?"
+    web, other = rf"https?://{host}{path}", rf"(?:ssh|git)://(?:{account})?{host}{path}"
+    return rf"(?:{web}|{other}|file:///\S+|{account}(?!-)[A-Za-z0-9.-]+:(?!//)\S+)"
 
 
 GIT_URL = Rule(
@@ -57,7 +62,7 @@ BRANCH = Rule(
     re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}(?<!/)(?<!\.lock)"), "the name of a branch"
 )
 MODE = Rule(re.compile(r"0[0-7]{3}"), 'four octal digits in quotes, as in "0644"')
-HTTP_URL = Rule(re.compile(r"https?://[^\s/@]+(?:/\S*)?"), "an http or https address")
+HTTP_URL = Rule(re.compile(rf"https?://{HOST}(?::[^\s/@:\[\]]+)?(?:/\S*)?"), "an http or https address")
 _KEEP = tuple(Keep)
 CONTENT = Rule(re.compile(r"[^\x00]{0,65536}", re.DOTALL), "a text of at most 65,536 characters")
 COMMENT = Rule(re.compile(r"[#;%!\"'/-]{1,3}"), "what begins a comment, as in # or //")
@@ -158,10 +163,7 @@ def _file(inner: Fields) -> FileStep:
 
 
 def _git(inner: Fields) -> GitStep:
-    remotes = inner.take_each("remotes", lambda name, node: inner.text_of(f"remote '{name.text}'", node, GIT_URL, ""))
-    for name in remotes or {}:
-        if not SERVER.accepts(name):
-            inner.wrong(inner.place("remotes"), f"remote '{printable(name)}' must be {SERVER.words}")
+    remotes = inner.take_each("remotes", lambda name, node: _remote(inner, name, node))
     return GitStep(
         _path(inner),
         inner.take_required("url", GIT_URL),
@@ -170,6 +172,14 @@ def _git(inner: Fields) -> GitStep:
         filters=inner.take_texts("filters", SERVER),
         refresh=inner.take_number("refresh", 0, MOST_HOURS, 24),
     )
+
+
+def _remote(git: Fields, name: Scalar, node: Node) -> str:
+    what = f"remote '{printable(name.text)}'"
+    git.refuse_other_than_text(name)
+    if not SERVER.accepts(name.text):
+        git.wrong(name.place, f"{what} must be {SERVER.words}")
+    return git.text_of(what, node, GIT_URL, "")
 
 
 def _mcp(inner: Fields) -> McpStep:

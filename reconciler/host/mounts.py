@@ -31,7 +31,10 @@ def mounts(proc: Path = Path("/proc")) -> list[Mount]:
         data = path.read_bytes()
     except OSError as error:
         raise ScanFailed(f"{path}: {error.strerror}") from error
-    return [_mount(line.split(" ")) for line in data.decode("utf-8", "surrogateescape").split("\n") if line]
+    try:
+        return [_mount(line.split(" ")) for line in data.decode("utf-8", "surrogateescape").split("\n") if line]
+    except (ValueError, IndexError) as error:
+        raise ScanFailed(f"{path} has a line that is none") from error
 
 
 def _mount(line: list[str]) -> Mount:

@@ -59,9 +59,7 @@ def scan_shadow(path: Path) -> dict[str, Login]:
     found: dict[str, Login] = {}
     for _, row in _rows(path, columns=2):
         expiry = row[_EXPIRY] if len(row) > _EXPIRY else ""
-        login = Login(
-            row[1].startswith("!"), not row[1], int(expiry) if expiry.isascii() and expiry.isdigit() else None
-        )
+        login = Login(row[1].startswith("!"), not row[1], int(expiry) if _is_number(expiry) else None)
         found.setdefault(row[0], login)
     if not found:
         raise ScanFailed(f"{path} holds no account; it is not taken for an empty machine")
@@ -167,11 +165,15 @@ def _lines(path: Path, missing: Sequence[str] | None = None) -> Sequence[str]:
 
 
 def _number(path: Path, line: int, text: str) -> int:
-    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS:
+    if not _is_number(text):
         raise ScanFailed(f"{path}:{line}: '{printable(text)}' is not a number; see pwck(8), grpck(8)")
     return int(text)
 
 
 def _setting(found: Mapping[str, str], key: str, default: int) -> int:
     text = found.get(key, "")
-    return int(text) if text.isascii() and text.isdigit() else default
+    return int(text) if _is_number(text) else default
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _DIGITS

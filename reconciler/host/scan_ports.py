@@ -95,6 +95,8 @@ def dump_listening(family: int) -> Iterator[Socket]:
                     yield _socket(message)
         except OSError as error:
             raise ScanFailed(f"listening sockets: {error.strerror or error}") from error
+        except struct.error as error:
+            raise ScanFailed(f"listening sockets: the answer is cut off: {error}") from error
 
 
 def units_of(folder: str) -> tuple[str | None, str | None]:
@@ -114,6 +116,8 @@ def _messages(answer: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position + _HEADER.size <= len(answer):
         length, kind, *_ = _HEADER.unpack_from(answer, position)
+        if length < _HEADER.size:
+            raise ScanFailed(f"listening sockets: a message of {length} bytes")
         yield kind, answer[position + _HEADER.size : position + length]
         position += (length + 3) & ~3
 

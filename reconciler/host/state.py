@@ -29,6 +29,7 @@ from reconciler.core.records import (
     cut_record_from,
     identity_from,
     tombstone_from,
+    whole,
 )
 from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host import files
@@ -56,7 +57,7 @@ class State:
 
     def intents(self) -> dict[str, tuple[int, int]]:
         """Return uid and gid of the accounts being created, by name. Raises `ScanFailed` or PermissionError."""
-        return _each(self._intents, lambda record: (int(record["uid"]), int(record["gid"])))
+        return _each(self._intents, lambda record: (whole(record["uid"]), whole(record["gid"])))
 
     def save_intent(self, name: str, uid: int, gid: int) -> None:
         """Record, durably, that the account `name` is being created with these ids. Raises `StepFailed`."""

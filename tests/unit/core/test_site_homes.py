@@ -187,7 +187,7 @@ MODE = 'it must be four octal digits in quotes, as in "0644"'
         ),
         (
             "  x: {git: {path: a, url: https://e/x, remotes: {a.b: https://e/x}}}",
-            "2:49: home step 'x': git: remote 'a.b' must be a name of letters, digits, _ and -",
+            "2:50: home step 'x': git: remote 'a.b' must be a name of letters, digits, _ and -",
         ),
         # MCP.
         ("  x: {mcp: {server: a}}", "2:12: home step 'x': mcp: url is missing; it must be an http or https address"),

@@ -149,6 +149,12 @@ def test_limits_are_those_of_login_defs_and_else_those_of_shadow_utils(file: Wri
     assert scan.scan_limits(tmp_path / "login.defs") == IdLimits()
 
 
+def test_a_number_of_more_digits_than_any_is_none(file: Write) -> None:
+    many = "9" * 5000
+    assert scan.scan_limits(file(f"UID_MIN {many}\n")) == IdLimits()
+    assert scan.scan_shadow(file(f"x:!:1:::::{many}:\n")) == {"x": Login(locked=True)}
+
+
 def test_the_names_of_the_system_are_accounts_and_groups_below_uid_min(tmp_path: Path) -> None:
     (tmp_path / "passwd").write_text("root:x:0:0::/:/\npostfix:x:999:999::/:/\nalice:x:1000:1000::/:/\n")
     (tmp_path / "group").write_text("root:x:0:\ndocker:x:998:\nalice:x:1000:\n")

@@ -9,6 +9,7 @@ import pytest
 from reconciler.core.observed import Memory
 from reconciler.errors import ScanFailed
 from reconciler.host import scan_cgroups
+from reconciler.host.mounts import mounts
 from reconciler.host.scan_cgroups import memory_mount, mount, scan_memory, units_in
 
 T3, MCP, OTHER = "t3-serve@alice.service", "playwright-mcp@alice.service", "t3-serve@bob.service"
@@ -65,6 +66,14 @@ def tree(tmp_path: Path) -> Tree:
 
 
 # --- where ---
+
+
+@pytest.mark.parametrize("line", ["22 1 254:0 / /", "22 1 254:0 / / rw -", "- ext4 x rw"])
+def test_a_line_that_is_none_is_an_error(tmp_path: Path, line: str) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/mountinfo").write_text(line + "\n")
+    with pytest.raises(ScanFailed, match="has a line that is none"):
+        mounts(tmp_path)
 
 
 def test_the_unified_hierarchy_is_where_mountinfo_says(tree: Tree) -> None:
