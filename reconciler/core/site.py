@@ -493,7 +493,8 @@ def _tier_source(fields: Fields) -> TierSource | None:
     file = inner.take_text("file", names.PATH) or None
     command = _command(inner)
     timeout = inner.take_number("timeout", 1, 300, TierSource().timeout)
-    if (file is None) == (not command):
+    both = inner.value("file") is not None and inner.value("command") is not None
+    if both or (file is None) == (not command):
         inner.wrong(node.place, "name either a file or a command")
     inner.finish()
     return TierSource(file, command, timeout)

@@ -39,7 +39,7 @@ HOME_PATH = Rule(
 
 
 # No dash first: what starts with one is taken for an option on its way to ssh.
-HOST = r"(?!-)(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]]+)"
+HOST = r"(?!-)(?:\[[0-9A-Fa-f:.]+\]|[^\s/@:\[\]?#\\]+)"
 
 
 # Credentials are the person's own, and an address is seen by everybody: there is no place for a password.
@@ -194,7 +194,8 @@ def _command(inner: Fields) -> CommandStep:
     creates = _in_home(inner.take_text("creates", HOME_PATH)) or None
     if not run:
         inner.wrong(inner.node.place, "run is missing; it is a list, as in [/usr/bin/make, '{home}/app']")
-    if (creates is None) == (not unless):
+    both = inner.value("creates") is not None and inner.value("unless") is not None
+    if both or (creates is None) == (not unless):
         inner.wrong(
             inner.node.place, "name either creates, a path, or unless, a command: else it would be run every time"
         )

@@ -49,7 +49,41 @@ KILLED: tuple[Row, ...] = (
 FAILING: tuple[Row, ...] = ()
 
 
-FUZZED: tuple[Row, ...] = ()
+FUZZED: tuple[Row, ...] = (
+    Row(
+        "made",
+        "rosters and site files made by chance: everything in them that may be, and in most one thing broken",
+        "a good one is read as it was meant; of a broken one, nothing is accepted that a checker of its own, written from"
+        " the pages, refuses; each error has its line and column; no traceback, no hang",
+        unit("fuzz_files", "strict_checker", "schema"),
+        "both readers of YAML that the checker can use have one author",
+    ),
+    Row(
+        "damaged",
+        "bytes of rosters, site files, environment files, records, account files, maps and of what the kernel tells,"
+        " damaged by chance",
+        "refused with the documented error, or read as a reader of its own reads it; no traceback, none takes a second",
+        unit("fuzz_bytes"),
+        "crontabs, at jobs and unit files are never read by rosterd, so not tried; what systemd makes of a damaged"
+        " environment file is compared for chosen ones alone (`test_fakes_are_true.py`)",
+    ),
+    Row(
+        "histories",
+        "random histories on the host in memory: edits, killed and failing runs, breakage by hand, cuts, returns, parking,"
+        " jumps of the clock",
+        "the next run sets it right, another has nothing to do; never two people on one uid or port, nothing taken from"
+        " who is on the roster, no way in for who is cut off, unmanaged accounts as they were",
+        unit("histories", "properties", "leaving_properties"),
+        "nobody is deleted or restored in them; the host in memory is held to the real one by `test_fakes_are_true.py`",
+    ),
+    Row(
+        "histories_machine",
+        "a random history on a real machine, with real kills",
+        "the same, by the host's own tools, to the byte and the process",
+        machine("histories"),
+        "no jumps of the clock, which the machine shares with its host; nobody is deleted",
+    ),
+)
 
 
 TOGETHER: tuple[Row, ...] = (

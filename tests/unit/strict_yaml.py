@@ -83,8 +83,8 @@ def read(data: bytes) -> Tree | None:
         raise NotStrict("control character")
     if "\ufeff" in text:
         raise NotStrict("a byte order mark within the file")
-    # In brackets PyYAML's own parser takes a question mark at the end of a word for a sign, which it is not in YAML.
-    loader = yaml.CSafeLoader if re.search(r"\w\?\s", text) else _Loader
+    # In brackets PyYAML's own parser takes a question mark within a word for a sign, which it is not in YAML.
+    loader = yaml.CSafeLoader if re.search(r"[^\s?]\?", text) else _Loader
     try:
         return _document(iter(yaml.parse(text, Loader=loader)))
     except (yaml.YAMLError, ValueError, OverflowError) as error:

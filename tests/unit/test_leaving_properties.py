@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.actions import Action, LockAccount, OpenLogin, RunHook
 from reconciler.core.observed import Login, Observed
-from reconciler.core.outcome import Outcome
+from reconciler.core.outcome import Outcome, Status
 from reconciler.core.outputs import parse
 from reconciler.core.records import CutRecord, Records, Step, Tombstone
 from reconciler.core.roster import Roster
@@ -43,7 +43,7 @@ class Watching(MemoryHost):
         """Carry out, and look after each."""
         for outcome in super().apply(actions):
             match outcome.action:
-                case LockAccount():
+                case LockAccount() if outcome.status is Status.DONE:
                     self.closed.add(outcome.action.user)
                 case OpenLogin():
                     self.closed.discard(outcome.action.user)
