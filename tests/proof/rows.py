@@ -53,8 +53,8 @@ FUZZED: tuple[Row, ...] = (
     Row(
         "made",
         "rosters and site files made by chance: everything in them that may be, and in most one thing broken",
-        "a good one is read as it was meant; of a broken one, nothing is accepted that a checker of its own, written from"
-        " the pages, refuses; each error has its line and column; no traceback, no hang",
+        "a good one is read as it was meant; of a broken one, nothing is accepted that a checker of its own, written"
+        " from the pages, refuses; each error has its line and column; no traceback, no hang",
         unit("fuzz_files", "strict_checker", "schema"),
         "both readers of YAML that the checker can use have one author",
     ),
@@ -69,8 +69,8 @@ FUZZED: tuple[Row, ...] = (
     ),
     Row(
         "histories",
-        "random histories on the host in memory: edits, killed and failing runs, breakage by hand, cuts, returns, parking,"
-        " jumps of the clock",
+        "random histories on the host in memory: edits, killed and failing runs, breakage by hand, cuts, returns,"
+        " parking, jumps of the clock",
         "the next run sets it right, another has nothing to do; never two people on one uid or port, nothing taken from"
         " who is on the roster, no way in for who is cut off, unmanaged accounts as they were",
         unit("histories", "properties", "leaving_properties"),
