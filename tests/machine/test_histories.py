@@ -20,7 +20,7 @@ from tests.machine.machine import Machine
 from tests.machine.test_interrupted_cut import RUN_KILLED
 from tests.proof.evidence import note, scaled
 
-STEPS = scaled(12, 200)
+STEPS = scaled(12, 150)
 NAMES = ("ann", "bea", "cid", "dan", "eve")
 ADMIN, STRANGER = "alice", "mallory"
 UNITS = {

@@ -248,7 +248,11 @@ class History(RuleBasedStateMachine):
             "home": {"homes": {**seen.homes, name: Home(HomeKind.MISSING)}},
             "subids": {"subuids": tuple(span for span in seen.subuids or () if span.owner != name)},
         }
-        self.by_hand(self.machine.having(**changes[part]))
+        # What runs under an id that is nobody's any more is nobody's.
+        found = seen.presence.get(name, Presence())
+        own = tuple(one for one in found.processes if one.uid == seen.accounts[name].uid)
+        machine = self.machine.present(name, processes=own) if part == "subids" else self.machine
+        self.by_hand(machine.having(**changes[part]))
         # A run sets that right, and then they are as any other.
         self.reconcile(len(NAMES))
 
