@@ -68,6 +68,7 @@ _JOB_SECONDS = 100.0
 # systemd works off the jobs of a batch one after the other, and all of them are waited for together.
 _SECONDS_EACH = 0.05
 _ENV_MODE = 0o600
+_ETC = Path("/etc")
 
 
 HomeAction = RetireUnits | TakeHomeStep
@@ -146,7 +147,9 @@ class HostExecutor:
                 self._write_output(action)
             case ReloadProxy():
                 proxies.reload_proxy(action, self._systemd)
-            case ConfirmAccount() | ForgetRecord():
+            case ConfirmAccount():
+                self._confirm_account(action.user)
+            case ForgetRecord():
                 self._state.remove_intent(action.user)
             case RecordCut():
                 self._state.save_cut(action.user, action.record)
@@ -227,6 +230,12 @@ class HostExecutor:
         tar = ("tar", "--extract", "--file=-", "--preserve-permissions", "--no-same-owner")
         archive = files.packed(Path("/etc/skel"), action.entries)
         self._as_user(action.user, *tar, f"--directory={action.home}", given=archive)
+
+    def _confirm_account(self, user: str) -> None:
+        """Forget that an account is being created once all of it is on disk: useradd leaves the home to the kernel."""
+        self._as_user(user, "sync", "--file-system", "--", self._account(user).home)
+        files.sync_folder(_ETC)
+        self._state.remove_intent(user)
 
     def _write_port(self, action: WritePort) -> None:
         path = _root_s_alone(action.path)

@@ -25,6 +25,7 @@ from reconciler.core.actions import (
     SetLinger,
     WritePort,
 )
+from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.records import CutRecord, Records, Step
 from reconciler.errors import StepFailed
@@ -171,13 +172,33 @@ def test_an_env_file_that_cannot_be_read_fails_the_step_and_is_not_replaced(tmp_
     assert path.is_symlink()
 
 
-def test_a_record_is_removed_when_the_account_is_complete_or_came_to_nothing(tmp_path: Path) -> None:
+def test_a_record_is_removed_when_the_account_came_to_nothing(tmp_path: Path) -> None:
+    state = State(tmp_path)
+    state.save_intent("bob", 1001, 1001)
+    (outcome,) = HostExecutor(Recording(), state).apply([ForgetRecord("bob", 1001)])
+    assert outcome.status is Status.DONE
+    assert state.intents() == {}
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, {}), (1, {"alice": (1000, 1000)})])
+def test_a_record_is_removed_when_the_account_is_complete_and_its_home_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, left: dict[str, tuple[int, int]]
+) -> None:
+    ran = []
+
+    def run(argv: tuple[str, ...], **_: object) -> Finished:
+        ran.append(" ".join(argv))
+        return Finished(argv, code, "", "an I/O error")
+
+    monkeypatch.setattr(executor, "run", run)
+    alice = Account("alice", 1000, 1000, "/home/alice", "/bin/sh")
+    monkeypatch.setattr(executor, "scan_passwd", lambda _path: {"alice": alice})
     state = State(tmp_path)
     state.save_intent("alice", 1000, 1000)
-    state.save_intent("bob", 1001, 1001)
-    outcomes = HostExecutor(Recording(), state).apply([ConfirmAccount("alice"), ForgetRecord("bob", 1001)])
-    assert [outcome.status for outcome in outcomes] == [Status.DONE, Status.DONE]
-    assert state.intents() == {}
+    (outcome,) = HostExecutor(Recording(), state).apply([ConfirmAccount("alice")])
+    assert ran == ["sync --file-system -- /home/alice"]
+    assert outcome.status is (Status.FAILED if code else Status.DONE)
+    assert state.intents() == left
 
 
 # --- people who leave and return ---
