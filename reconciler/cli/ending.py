@@ -31,7 +31,7 @@ def keep(run: LastRun, done: Report | None, site: Site | None) -> Exit:
     the run's exit code; what cannot be written is a problem of a run that had none.
     """
     state = State()
-    before = state.last_run()
+    before = _before(state)
     wanted = site is not None and site.metrics is not None
     results = report.results_of(done, before) if done and wanted else None
     kept = _completed(run, done, before)
@@ -42,6 +42,13 @@ def keep(run: LastRun, done: Report | None, site: Site | None) -> Exit:
         run = replace(run, exit=Exit.PROBLEMS)
         _write(state, _completed(run, done, before), results, site)  # what can be written is to tell it
     return Exit(run.exit)
+
+
+def _before(state: State) -> LastRun | None:
+    try:
+        return state.last_run()
+    except OSError:  # as a record that is damaged
+        return None
 
 
 def _completed(run: LastRun, done: Report | None, before: LastRun | None) -> LastRun:

@@ -49,8 +49,12 @@ def write(unit: str, text: str | None) -> None:
 
 
 def is_reload_due(root: Path = Path("/")) -> bool:
-    """Say whether systemd is still to read what was changed."""
-    return os.path.lexists(root / str(_MARK).lstrip("/"))
+    """Say whether systemd is still to read what was changed. Raises OSError where that cannot be seen."""
+    try:
+        (root / str(_MARK).lstrip("/")).lstat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def mark_reload_due() -> None:

@@ -31,7 +31,10 @@ def exclusive(wait: float, path: Path = DEFAULT_PATH) -> Iterator[None]:
     is in its place that is no lock.
     """
     with _open_lock(path) as descriptors:
-        _acquire(descriptors, wait, path)
+        try:
+            _acquire(descriptors, wait, path)
+        except OSError as error:
+            raise ScanFailed(f"{path}: {error.strerror}") from error
         yield
 
 
@@ -79,8 +82,8 @@ def is_wanted(path: Path = DEFAULT_PATH) -> bool:
     try:
         with _open_waiting(path) as waiting:
             return not _try(waiting, fcntl.LOCK_EX)
-    except ScanFailed:
-        return False
+    except (ScanFailed, OSError):
+        return False  # it only makes haste
 
 
 def _open_waiting(path: Path) -> AbstractContextManager[int]:

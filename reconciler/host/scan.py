@@ -67,7 +67,7 @@ class Scanner:
             proxies=self._see(lambda: scan_proxies(desired.proxies), "whether a proxy is to be reloaded") or {},
             units=self._with_drop_ins(scan_units.scan_units(self._systemd, desired.templates, last_run)),
             last_run=last_run,
-            shell_exists=Path(desired.shell).exists(),
+            shell_exists=bool(self._see(Path(desired.shell).exists, "the shell")),
             listeners=_listeners(desired, env_files or {}, closely=self._closely),
             records=self._see(self._state.records, "records of people who were cut off"),
             home_work=self._see(lambda: scan_home_work(desired, accounts, self._state), "what is on record of homes"),
@@ -88,7 +88,8 @@ class Scanner:
 
     def _with_drop_ins(self, units: Units) -> Units:
         texts = self._see(drop_ins.scan, "the drop-ins of limits")
-        return replace(units, drop_ins=texts, reload_due=drop_ins.is_reload_due())
+        due = self._see(drop_ins.is_reload_due, "whether systemd is to be reloaded")
+        return replace(units, drop_ins=texts, reload_due=bool(due))
 
     def _presence(self, seen: Observed, desired: Desired) -> tuple[Mapping[str, Presence], tuple[str, ...]]:
         """Look at what the people whom a cut concerns have running; on most machines, nobody."""

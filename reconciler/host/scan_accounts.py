@@ -55,9 +55,12 @@ def scan_group(path: Path) -> dict[str, Group]:
 
 
 def scan_shadow(path: Path) -> dict[str, Login]:
-    """Return by name what shadow(5) says of an account; the password itself is not kept."""
+    """Return by name what shadow(5) says of an account; the password itself is not kept.
+
+    Raises `ScanFailed`, or PermissionError where the caller may not read it.
+    """
     found: dict[str, Login] = {}
-    for _, row in _rows(path, columns=2):
+    for _, row in _rows(path, columns=2, private=True):
         expiry = row[_EXPIRY] if len(row) > _EXPIRY else ""
         login = Login(row[1].startswith("!"), not row[1], int(expiry) if _is_number(expiry) else None)
         found.setdefault(row[0], login)
@@ -68,7 +71,7 @@ def scan_shadow(path: Path) -> dict[str, Login]:
 
 def scan_subids(path: Path) -> tuple[SubidRange, ...] | None:
     """Return the ranges of subuid(5) or subgid(5), None where the host has no such file."""
-    if not path.exists():
+    if not _is_there(path):
         return None
     return tuple(
         SubidRange(row[0], _number(path, number, row[1]), _number(path, number, row[2]))
@@ -136,9 +139,16 @@ def _home(path: Path) -> Home:
     return Home(kind, found.st_uid, stat.S_IMODE(found.st_mode))
 
 
-def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise ScanFailed(f"{path}: {error.strerror}") from error
+
+
+def _rows(path: Path, columns: int, *, private: bool = False) -> Iterator[tuple[int, list[str]]]:
     """Yield the lines of a colon-separated file with their numbers; a torn line is an error."""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, private=private), start=1):
         # Lines with + and - ask for other name services (nsswitch.conf(5), compat) and name no account.
         if not line.strip() or line[0] in "#+-":
             continue
@@ -148,16 +158,17 @@ def _rows(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
         yield number, row
 
 
-def _lines(path: Path, missing: Sequence[str] | None = None) -> Sequence[str]:
+def _lines(path: Path, missing: Sequence[str] | None = None, *, private: bool = False) -> Sequence[str]:
     """Return the lines of a file. Only LF ends one: people can put other line ends into their own gecos field.
 
-    `missing` stands in for a file that does not exist; without it that is an error.
+    `missing` stands in for a file that does not exist; without it that is an error. Raises PermissionError for a
+    `private` file, which not everybody may read, and `ScanFailed` for all else.
     """
     try:
         data = files.read_bytes(path, follow=True)
-    except PermissionError:
-        raise
     except OSError as error:
+        if private and isinstance(error, PermissionError):
+            raise
         raise ScanFailed(f"{path}: {error.strerror}") from error
     if data is None and missing is None:
         raise ScanFailed(f"{path} does not exist")

@@ -136,9 +136,18 @@ def _links(root: Path, templates: Collection[str]) -> tuple[frozenset[str], froz
         for path in _listing(root / folder):
             if path.name.endswith((".wants", ".requires")):
                 enabled.update(_names(path))
-            elif "@" in path.name and path.is_symlink() and str(path.readlink()) == "/dev/null":
+            elif "@" in path.name and _is_mask(path):
                 masked.add(path.name)
     return frozenset(name for name in enabled if template_of(name) in templates), frozenset(masked)
+
+
+def _is_mask(path: Path) -> bool:
+    try:
+        return path.is_symlink() and str(path.readlink()) == "/dev/null"
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ScanFailed(f"{path}: {error.strerror}") from error
 
 
 def _listing(folder: Path) -> Iterator[Path]:

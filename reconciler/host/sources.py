@@ -52,14 +52,17 @@ def _opened(path: str, *, trusted: bool, optional: bool) -> Iterator[int | None]
     if descriptor is None:
         yield None
         return
-    with closing_descriptor(descriptor):
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise FileRefused(f"{path}: is not a regular file")
-        if trusted:
-            _refuse_writable(path, found)
-            refuse_writable_parents(path)
-        yield descriptor
+    try:
+        with closing_descriptor(descriptor):
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise FileRefused(f"{path}: is not a regular file")
+            if trusted:
+                _refuse_writable(path, found)
+                refuse_writable_parents(path)
+            yield descriptor
+    except OSError as error:  # also of reading it, which names no file
+        raise FileRefused(f"{path}: {error.strerror}") from error
 
 
 def _refuse_writable(path: str, found: os.stat_result) -> None:

@@ -81,7 +81,7 @@ class State:
     def save_cut(self, name: str, record: CutRecord) -> None:
         """Record, durably, how somebody was before a cut. Raises `StepFailed`, also where there is a record already."""
         path = self._cuts / name
-        if path.exists():
+        if _is_there(path):
             raise StepFailed(f"{path} is there already, and what it says of the time before the cut is not overwritten")
         self._save(path, as_document(record))
 
@@ -92,10 +92,10 @@ class State:
     def mark_done(self, name: str, step: Step) -> None:
         """Record that an external step has been taken for somebody who is cut off or deleted."""
         stone = self._tombstones / name
-        if stone.exists():
+        if _is_there(stone):
             found = _one(stone, None, tombstone_from)
             self.save_tombstone(replace(found, cut=_with_done(found.cut, step)))
-        if (self._cuts / name).exists():
+        if _is_there(self._cuts / name):
             self._save(self._cuts / name, as_document(_with_done(self._cut(name), step)))
 
     def remove_cut(self, name: str) -> None:
@@ -123,14 +123,15 @@ class State:
     def home_steps(self) -> dict[str, dict[str, StepRecord]]:
         """Return how the steps in homes ended, by person and name. Raises PermissionError.
 
-        A record that is damaged is as none: everything in that home is looked at again.
+        A record that is damaged is as none: everything in that home is looked at again. One that cannot be read may be
+        whole: raises `ScanFailed`.
         """
         return {name: self._home(name) for name in _names(self._homes)}
 
     def _home(self, name: str) -> dict[str, StepRecord]:
         try:
             return _one(self._homes / name, None, home_records_from)
-        except ScanFailed:
+        except _Damaged:
             return {}
 
     def save_home_steps(self, name: str, steps: Mapping[str, StepRecord]) -> None:
@@ -139,7 +140,7 @@ class State:
 
     def remove_home_steps(self, name: str) -> None:
         """Forget a home: it is not there any more."""
-        if (self._homes / name).exists():
+        if _is_there(self._homes / name):
             files.remove_file(self._homes / name)
 
     # --- the last run ---
@@ -147,10 +148,10 @@ class State:
     def last_run(self) -> LastRun | None:
         """Return how the last run over everybody ended, None where there was none. Raises PermissionError.
 
-        A record that is damaged is as none: nothing is decided by it.
+        A record that is damaged or cannot be read is as none: nothing is decided by it.
         """
         try:
-            return _one(self._last_run, None, last_run_from) if self._last_run.exists() else None
+            return _one(self._last_run, None, last_run_from)
         except ScanFailed:
             return None
 
@@ -167,6 +168,18 @@ class State:
         except OSError as error:
             raise StepFailed(f"{self._folder} cannot be made: {error.strerror}") from error
         files.replace_file(path, json.dumps(document, sort_keys=True).encode() + b"\n", _MODE)
+
+
+class _Damaged(ScanFailed):
+    """What a record says is none of rosterd's."""
+
+
+def _is_there(path: Path) -> bool:
+    """Say whether there is a record. Raises `StepFailed` where that cannot be seen."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise StepFailed(f"{path}: {error.strerror}") from error
 
 
 def _named(name: str, stone: Tombstone) -> Tombstone:
@@ -205,5 +218,7 @@ def _one(path: Path, missing: Mapping[str, Any] | None, read: Callable[[Mapping[
         return read(json.loads(data or b""))
     except PermissionError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ScanFailed(f"{path} is not a record of rosterd's; look at it, then mend or remove it") from error
+    except OSError as error:
+        raise ScanFailed(f"{path}: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise _Damaged(f"{path} is not a record of rosterd's; look at it, then mend or remove it") from error
