@@ -330,9 +330,9 @@ def test_a_record_that_may_not_be_read_is_not_taken_for_none(tmp_path: Path, mon
 def test_a_folder_that_may_not_be_looked_into_is_not_taken_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, **_options: object) -> os.stat_result:
+    def refuse(path: Path, *_arguments: object, **_options: object) -> int:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "stat", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(PermissionError):
         State(tmp_path).last_run()
