@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # of a command that only reads; whoever wanted its output has left
         log.discard(sys.stdout)
         code = Exit.OK
+    except ImportError as error:  # what a command needs is loaded when it is called
+        tell(f"rosterd: a part of it cannot be loaded: {error}")
+        code = Exit.CANNOT_RUN
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise  # it is not of writing what the command has to say

@@ -42,7 +42,10 @@ def files_of(options: argparse.Namespace, *, trusted: bool) -> Files:
 
 def this_machine(files: Files | None = None) -> tuple[Host, Executor]:
     """Return what looks at this machine and what changes it; an edit of `files` puts off what takes long."""
-    from reconciler.host.machine import this_machine  # noqa: PLC0415 (loads D-Bus: half of the program's time)
+    try:
+        from reconciler.host.machine import this_machine  # noqa: PLC0415 (loads D-Bus: half of the program's time)
+    except (ImportError, OSError) as error:  # too few open files, a disk that fails
+        raise ScanFailed(f"what speaks D-Bus cannot be loaded: {error}") from error
 
     return this_machine(files.paths if files else ())
 

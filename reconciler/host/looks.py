@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.core.home_steps import Watch
 
-ABSENT = "absent"
+ABSENT, UNKNOWN = "absent", "unknown"
 _TYPES = {stat.S_IFDIR: "folder", stat.S_IFREG: "file", stat.S_IFLNK: "link"}
 
 
@@ -34,7 +34,7 @@ def _watch(path: Path, how: str) -> Watch:
     try:
         return Watch(str(path), how, _look(path, how))
     except OSError as error:
-        return Watch(str(path), how, ("unknown", error.errno or 0))
+        return Watch(str(path), how, (UNKNOWN, error.errno or 0))
 
 
 def _look(path: Path, how: str) -> tuple[int | str, ...]:

@@ -15,7 +15,7 @@ from reconciler.core.home_records import StepRecord
 from reconciler.core.home_steps import AGENT_PLACES, USER_UNITS, FileStep, fill
 from reconciler.core.observed import Account, HomeWork, Source
 from reconciler.errors import FileRefused
-from reconciler.host.looks import ABSENT, exists, same, still
+from reconciler.host.looks import ABSENT, UNKNOWN, exists, same, still
 from reconciler.host.mounts import mounts
 from reconciler.host.sources import check_source
 from reconciler.host.state import State
@@ -70,9 +70,10 @@ def _sources(desired: Desired) -> dict[str, Source]:
     }
     found = {}
     for path in sorted(paths):
-        look = same(Path(path))
-        if look.look[0] != ABSENT:
-            found[path] = Source(repr(look.look), _problem(path))
+        look = same(Path(path)).look
+        if look[0] != ABSENT:
+            unknown = f"{path}: {os.strerror(int(look[1]))}" if look[0] == UNKNOWN else ""
+            found[path] = Source(repr(look), unknown or _problem(path))
     return found
 
 

@@ -236,3 +236,48 @@ def test_a_deletion_in_which_a_file_call_fails(machine: Machine) -> None:
     run(machine, "uncut", "bob")
     assert_good(seen)
     assert not everything_wrong(machine, PEOPLE)
+
+
+# --- as a system makes it ---
+
+# Fewer, and the interpreter does not come as far as to rosterd.
+FEWEST = 5
+
+
+def test_few_open_files_are_enough_or_it_is_named(machine: Machine) -> None:
+    """With each number allowed, from the fewest up to where the run has enough."""
+    seen = Seen()
+    whole = state(machine)
+    code = -1
+    for allowed in range(FEWEST, 64):
+        machine.sh(BREAK)
+        before = state(machine)
+        result = machine.run("prlimit", f"--nofile={allowed}", "rosterd", "reconcile", check=False)
+        code, said = result.code, result.out + result.err
+        seen.count["limits"] += 1
+        if "Traceback" in said:
+            seen.add("tracebacks", f"{allowed} open files", said)
+        if result.code not in CODES or (result.code in NOTHING_CHANGED and state(machine) != before):
+            seen.add("wrong_codes", f"{result.code} with {allowed} open files", said)
+        if result.code and WORDS["EMFILE"] not in said:
+            seen.add("unnamed", f"{allowed} open files", said)
+        if code == 0:
+            break
+    note("full", **{kind: seen.count[kind] for kind in ("limits", "tracebacks", "unnamed", "wrong_codes")})
+    machine.run("rosterd", "reconcile")
+    assert not seen.wrong, "\n".join(seen.wrong)
+    assert seen.count["limits"] > 1
+    assert code == 0
+    assert state(machine) == whole
+
+
+def test_a_limit_on_the_size_of_files_is_named(machine: Machine) -> None:
+    machine.sh(BREAK)
+    before = state(machine)
+    result = machine.run("prlimit", "--fsize=8", "rosterd", "reconcile", check=False)
+    assert result.code == 3, result
+    for path in ("/etc/t3-serve/anna.env", "/etc/t3-serve/dispatch.json", "/var/lib/rosterd/identities"):
+        assert f"{path} cannot be written: File too large" in result.out + result.err
+    assert state(machine) == before
+    machine.run("rosterd", "reconcile")
+    assert not everything_wrong(machine, PEOPLE)

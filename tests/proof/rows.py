@@ -46,7 +46,38 @@ KILLED: tuple[Row, ...] = (
 )
 
 
-FAILING: tuple[Row, ...] = ()
+FAILING: tuple[Row, ...] = (
+    Row(
+        "power",
+        "the power goes after any change that `reconcile`, `cut`, `destroy`, `restore` or `uncut` makes on disk",
+        "every env file, map, record, limit and archive is old or new; nobody is deleted before they are archived; the"
+        " next run, on that disk, puts all right",
+        machine("power_loss"),
+        "one file system for all (ext4, data=ordered, without auto_da_alloc); no disk that lies about what it has"
+        " written or writes out of order; what a step has a tool write in a home (a clone) is not looked at",
+    ),
+    Row(
+        "errors",
+        "EIO, ENOSPC, EMFILE or EACCES at a file call of a run, a cut, a deletion, or where steps are handed to a home",
+        "no byte lost, the file and the error named, an exit code that is true, put right by the next run",
+        machine("error_injection", "faults::an_error_of_any_step_of_a_write_keeps_the_old_text"),
+        "calls that only read are all tried in a run with nothing to do, else one in ten or fewer; not those that load"
+        " libraries, nor those of the tools that rosterd starts; one call fails at a time; a step in a home that failed"
+        " so is tried again after its pause, here with --retry",
+    ),
+    Row(
+        "full",
+        "a full disk, a read-only folder, a read-only /etc; few open files allowed, small files only",
+        "old content kept, named, exit 1 or 3, put right by the next run",
+        machine(
+            "error_injection::few_open_files_are_enough_or_it_is_named",
+            "error_injection::a_limit_on_the_size_of_files_is_named",
+            "faults::a_full_disk_keeps_what_was_there_and_harms_nothing_else",
+            "faults::a_read_only_folder_of_env_files_harms_nothing_else",
+            "faults::a_read_only_etc_is_named_and_changes_nothing",
+        ),
+    ),
+)
 
 
 FUZZED: tuple[Row, ...] = (

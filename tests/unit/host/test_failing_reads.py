@@ -11,12 +11,15 @@ from typing import NoReturn
 
 import pytest
 
+from reconciler.core.home_steps import FileStep
 from reconciler.errors import FileRefused, RosterdError, ScanFailed, StepFailed
 from reconciler.host import drop_ins, lock, scan_accounts
 from reconciler.host.bus import Systemd
+from reconciler.host.scan_home_work import scan_home_work
 from reconciler.host.scan_units import scan_units
 from reconciler.host.sources import read_source
 from reconciler.host.state import State
+from tests.unit.host.test_scan_home_work import wanting
 
 WORDS = {errno.EIO: "Input/output error", errno.EACCES: "Permission denied", errno.EMFILE: "Too many open files"}
 ERRORS = pytest.mark.parametrize("error", WORDS)
@@ -118,6 +121,17 @@ def test_a_record_that_cannot_be_read_is_not_called_damaged(
             read()
     monkeypatch.setattr(os, "open", opened)
     assert state.home_steps() == {"anna": {}}
+
+
+@ERRORS
+def test_a_source_of_a_step_that_cannot_be_looked_at_is_not_called_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: int
+) -> None:
+    wanted, state = wanting(FileStep("x", source=f"{tmp_path}/token")), State(tmp_path / "state")
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "lstat", failing(error))
+        found = scan_home_work(wanted, {}, state).sources
+    assert found[f"{tmp_path}/token"].problem == f"{tmp_path}/token: {WORDS[error]}"
 
 
 @ERRORS
