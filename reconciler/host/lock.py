@@ -10,11 +10,10 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from reconciler.errors import LockBusy, ScanFailed
-from reconciler.host.files import closing_descriptor
 
 DEFAULT_PATH = Path("/run/rosterd/lock")
 _PAUSE = 0.1
@@ -49,11 +48,17 @@ def _open_lock(path: Path) -> Iterator[tuple[int, int]]:
         yield folder, file
 
 
-def _opened(path: Path, flags: int) -> AbstractContextManager[int]:
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
     try:
-        return closing_descriptor(os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise _no_lock(path, error) from error
+    try:
+        yield descriptor
+    finally:
+        with suppress(OSError):  # what was done is done; an error of closing does not keep the lock
+            os.close(descriptor)
 
 
 def _no_lock(path: Path, error: OSError) -> ScanFailed:

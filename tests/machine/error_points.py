@@ -1,7 +1,7 @@
 """Where a file call of a program can fail, and how: each call in the trace of a run, with each error that it can give.
 
-strace numbers the calls of each name for itself, as in tests.machine.kill_points. A run with an error need not make
-the same calls as one without, so what failed is what strace says was injected.
+strace numbers the calls of one name on one path (`-P`), so that what the bus library does in between shifts nothing. A
+run with an error need not make the same calls as one without, so what failed is what strace says was injected.
 """
 
 import re
@@ -41,9 +41,10 @@ _LIBRARY = re.compile(
 
 @dataclass(frozen=True)
 class Failure:
-    """The `ordinal`th call of `call` gives `error`; `shown` is its line in the trace of a run without."""
+    """The `ordinal`th call of `call` on `path` gives `error`; `shown` is its line in the trace of a run without."""
 
     call: str
+    path: str
     ordinal: int
     error: str
     shown: str = ""
@@ -51,7 +52,14 @@ class Failure:
     @property
     def inject(self) -> tuple[str, ...]:
         """The arguments of strace for it."""
-        return ("-e", f"trace={self.call}", "-e", f"inject={self.call}:error={self.error}:when={self.ordinal}")
+        return (
+            "-P",
+            self.path,
+            "-e",
+            f"trace={self.call}",
+            "-e",
+            f"inject={self.call}:error={self.error}:when={self.ordinal}",
+        )
 
     @property
     def is_changing(self) -> bool:
@@ -64,18 +72,19 @@ def failures_in(trace: str, begin: str) -> Iterator[Failure]:
 
     What the interpreter reads of its own to load a library is left out.
     """
-    count: Counter[str] = Counter()
+    count: Counter[tuple[str, str]] = Counter()
     begun = False
     for line in trace.splitlines():
         found = _LINE.match(line)
         if found is None:
             continue
         call, arguments = found.groups()
-        count[call] += 1
+        given = [opened or name for name, opened in _PATHS.findall(line.partition(") = ")[0]) if opened or name]
+        count.update((call, path) for path in set(given))
         begun = begun or begin in line
         if begun and (names := paths_of(line)) and not _LIBRARY.search(names[-1]):
             for error in errors_of(call, arguments):
-                yield Failure(call, count[call], error, line[:160])
+                yield Failure(call, given[-1], count[call, given[-1]], error, line[:160])
 
 
 def errors_of(call: str, arguments: str) -> tuple[str, ...]:
