@@ -28,7 +28,7 @@ QUIET = re.compile(
     r'"", 0x|'  # the size of its blocks, of an opened file: Python guesses then
     r"close\(\d+<[^>]*>\)|"  # of what was read, or a folder
     r"/var/lib/rosterd/last-run>?|"  # of before: nothing is decided by it
-    r'mkdir\("/(var/lib|run)/rosterd(/homes)?"|'  # it is there already
+    r'mkdir\("/(var/lib|run)/rosterd(/homes|/archives)?"|'  # it is there already
     r"/run/rosterd/waiting|"  # it only makes haste
     r"/home/\w+/|bin/claude|"  # what a step relies on is looked at again by the step itself
     r"/etc/rosterd|\"/etc\"|\"/\"|"  # the files have changed, so it seems: it goes again
@@ -94,7 +94,8 @@ def judge(seen: Seen, hit: str, error: str, result: Result, *, changed: bool) ->
         seen.add("wrong_codes", f"{result.code} after {hit}", said)
     elif result.code == 0:
         seen.count["quiet"] += 1
-        if not QUIET.search(hit):
+        # Or it was named, tried once more by the same run, and done.
+        if not QUIET.search(hit) and not is_named(hit, error, said):
             seen.add("unnamed", hit, said)
     elif not is_named(hit, error, said):
         seen.add("unnamed", hit, said)
