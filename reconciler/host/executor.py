@@ -67,11 +67,14 @@ _TOOL_SECONDS = 60.0
 _JOB_SECONDS = 100.0
 # systemd works off the jobs of a batch one after the other, and all of them are waited for together.
 _SECONDS_EACH = 0.05
+# Whatever else waits to be written to that disk goes with it.
+_SYNC_SECONDS = 600.0
 _ENV_MODE = 0o600
 _ETC = Path("/etc")
 
 
 HomeAction = RetireUnits | TakeHomeStep
+_TOGETHER = HaltUnit | RunUnit | HomeAction | SetDropIn | ReloadSystemd | ConfirmAccount
 _STATUS = {
     Ending.DONE: Status.DONE,
     Ending.KEPT: Status.DONE,
@@ -91,14 +94,17 @@ class HostExecutor:
         self._locked: AccountFilesLocked | None = None
 
     def apply(self, actions: Sequence[Action]) -> Iterator[Outcome]:
-        """Carry out one phase. Units and homes go side by side, everything else one after the other."""
+        """Carry out one phase. What goes together goes together, everything else one after the other."""
         homes = [action for action in actions if isinstance(action, RetireUnits | TakeHomeStep)]
         halts = [action for action in actions if isinstance(action, HaltUnit)]
         runs = [action for action in actions if isinstance(action, RunUnit)]
         changes = [action for action in actions if isinstance(action, SetDropIn | ReloadSystemd)]
+        created = [action for action in actions if isinstance(action, ConfirmAccount)]
         for action in actions:
-            if not isinstance(action, HaltUnit | RunUnit | RetireUnits | TakeHomeStep | SetDropIn | ReloadSystemd):
+            if not isinstance(action, _TOGETHER):
                 yield self._attempt(action)
+        if created:
+            yield from self._confirm(created)
         if changes:
             yield from self._set_drop_ins(changes)
         if halts:
@@ -147,9 +153,7 @@ class HostExecutor:
                 self._write_output(action)
             case ReloadProxy():
                 proxies.reload_proxy(action, self._systemd)
-            case ConfirmAccount():
-                self._confirm_account(action.user)
-            case ForgetRecord():
+            case ConfirmAccount() | ForgetRecord():
                 self._state.remove_intent(action.user)
             case RecordCut():
                 self._state.save_cut(action.user, action.record)
@@ -231,11 +235,19 @@ class HostExecutor:
         archive = files.packed(Path("/etc/skel"), action.entries)
         self._as_user(action.user, *tar, f"--directory={action.home}", given=archive)
 
-    def _confirm_account(self, user: str) -> None:
-        """Forget that an account is being created once all of it is on disk: useradd leaves the home to the kernel."""
-        self._as_user(user, "sync", "--file-system", "--", self._account(user).home)
-        files.sync_folder(_ETC)
-        self._state.remove_intent(user)
+    def _confirm(self, actions: Sequence[ConfirmAccount]) -> Iterator[Outcome]:
+        """Forget that accounts are being created once all of them is on disk: useradd leaves homes to the kernel."""
+        accounts = scan_passwd(_ETC / "passwd")
+        folders = {
+            action: str(Path(accounts[action.user].home).parent) for action in actions if action.user in accounts
+        }
+        failed = self._guarded(
+            sorted({str(_ETC), *folders.values()}),
+            lambda folder: run(("sync", "--file-system", "--", folder), timeout=_SYNC_SECONDS).or_fail(),
+        )
+        for action in actions:
+            why = failed.get(str(_ETC)) or failed.get(folders.get(action, ""))
+            yield Outcome(action, Status.FAILED, why) if why else self._attempt(action)
 
     def _write_port(self, action: WritePort) -> None:
         path = _root_s_alone(action.path)
@@ -274,7 +286,7 @@ class HostExecutor:
 
     def _account(self, user: str) -> Account:
         """Return the account as it is now, which an action before may have made."""
-        account = scan_passwd(Path("/etc/passwd")).get(user)
+        account = scan_passwd(_ETC / "passwd").get(user)
         if account is None or account.uid == 0:
             raise StepFailed(f"{user} has no account")
         return account

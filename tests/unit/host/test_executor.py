@@ -180,25 +180,40 @@ def test_a_record_is_removed_when_the_account_came_to_nothing(tmp_path: Path) ->
     assert state.intents() == {}
 
 
-@pytest.mark.parametrize(("code", "left"), [(0, {}), (1, {"alice": (1000, 1000)})])
-def test_a_record_is_removed_when_the_account_is_complete_and_its_home_is_on_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, left: dict[str, tuple[int, int]]
+def test_records_are_removed_when_homes_and_accounts_are_on_disk_which_is_asked_once_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran = []
 
     def run(argv: tuple[str, ...], **_: object) -> Finished:
         ran.append(" ".join(argv))
-        return Finished(argv, code, "", "an I/O error")
+        return Finished(argv, int(argv[-1] == "/srv"), "", "an I/O error")
 
     monkeypatch.setattr(executor, "run", run)
-    alice = Account("alice", 1000, 1000, "/home/alice", "/bin/sh")
-    monkeypatch.setattr(executor, "scan_passwd", lambda _path: {"alice": alice})
+    homes = {"alice": "/home/alice", "bob": "/home/bob", "carol": "/srv/carol"}
+    accounts = {name: Account(name, 1000, 1000, home, "/bin/sh") for name, home in homes.items()}
+    monkeypatch.setattr(executor, "scan_passwd", lambda _path: accounts)
     state = State(tmp_path)
-    state.save_intent("alice", 1000, 1000)
-    (outcome,) = HostExecutor(Recording(), state).apply([ConfirmAccount("alice")])
-    assert ran == ["sync --file-system -- /home/alice"]
-    assert outcome.status is (Status.FAILED if code else Status.DONE)
-    assert state.intents() == left
+    for name in accounts:
+        state.save_intent(name, 1000, 1000)
+    outcomes = HostExecutor(Recording(), state).apply([ConfirmAccount(name) for name in accounts])
+    assert {outcome.action.user: outcome.why for outcome in outcomes} == {
+        "alice": "",
+        "bob": "",
+        "carol": "sync: an I/O error",
+    }
+    assert ran == ["sync --file-system -- /etc", "sync --file-system -- /home", "sync --file-system -- /srv"]
+    assert state.intents() == {"carol": (1000, 1000)}
+
+
+def test_no_record_is_removed_while_etc_is_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executor, "run", lambda argv, **_: Finished(argv, int(argv[-1] == "/etc"), "", "an I/O error"))
+    monkeypatch.setattr(executor, "scan_passwd", lambda _: {"bob": Account("bob", 1000, 1000, "/home/bob", "/bin/sh")})
+    state = State(tmp_path)
+    state.save_intent("bob", 1000, 1000)
+    (outcome,) = HostExecutor(Recording(), state).apply([ConfirmAccount("bob")])
+    assert outcome.status is Status.FAILED
+    assert state.intents() == {"bob": (1000, 1000)}
 
 
 # --- people who leave and return ---
