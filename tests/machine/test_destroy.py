@@ -1,64 +1,37 @@
 """People are deleted for good, and come back: nothing is lost, no id is given twice, nobody gets in meanwhile."""
 
-import itertools
-import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
+from tests.machine.departed import (
+    ENV_FILES,
+    LIFE,
+    PEOPLE,
+    PLACES,
+    SNAPSHOT,
+    TOMBSTONE,
+    WITHOUT_ALICE,
+    alice_cut_off,
+    destroy,
+    has_sound_archive,
+    is_closed,
+    is_gone,
+    leftovers,
+    refused,
+    restore,
+    snapshot,
+    tombstone,
+)
 from tests.machine.faults import SITE, breakable, run, write_roster
-from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine, Result
-from tests.machine.workstation import entry_of, eventually, groups_of, port_in
+from tests.machine.workstation import entry_of, port_in
 from tests.proof.evidence import note, scaled
 
-PEOPLE: dict[str, dict[str, Any]] = {"alice": {"tier": "power-user"}, "bob": {"tier": "power-user"}}
-WITHOUT_ALICE = {"bob": PEOPLE["bob"]}
-PLACES = ("/home/alice", "/var/mail/alice", "/var/spool/cron/rosterd-held/alice")
-ENV_FILES = ("/etc/t3-serve/alice.env", "/etc/t3-serve/playwright-alice.env")
-TOMBSTONE = "/var/lib/rosterd/tombstones/alice"
 CYCLES = scaled(20, 1000)
-POINTS = 3
 NO_SERVICES = {"t3": False, "playwright": False}
-
-# What alice has: odd names, every kind of file, attributes, an ACL, a container's files.
-LIFE = r"""
-gpasswd --add alice docker >/dev/null
-usermod --comment 'Alice, Room 7' alice
-echo 'alice:correct-horse-47' | chpasswd
-chage --lastday 20000 --maxdays 9365 alice
-echo 'TOKEN="two
-lines"' >>/etc/t3-serve/alice.env
-install -o alice -g mail -m 660 /dev/null /var/mail/alice
-echo 'From bob' >/var/mail/alice
-echo '0 5 * * * echo hello' | crontab -u alice -
-install -d -o alice -g alice /srv/shared
-install -o alice /dev/null /srv/shared/left
-runuser -u alice -- python3 -c '
-import os, socket, struct
-os.chdir("/home/alice")
-os.makedirs("work/deep"), os.mkdir("private", 0o700), os.mkdir("empty", 0o2755)
-open("work/file", "w").write("text\n")
-os.link("work/file", "work/second name")
-os.symlink("/etc/passwd", "link"), os.symlink("nowhere\xff", "dangling")
-open(b"caf\xe9\nnext line", "w").write("odd\n")
-open("-rf", "w").close(), open("star*back\\slash", "w").write("x")
-os.mkfifo("fifo")
-open("random", "wb").write(os.urandom(300000))
-os.chmod("random", 0o4750)
-with open("sparse", "wb") as file: file.truncate(5000000), file.seek(0, 2), file.write(b"end")
-os.setxattr("work/file", "user.note", b"a=b\n\xff\0")
-rights = ((1, 6, -1), (2, 4, 1234), (4, 4, -1), (16, 4, -1), (32, 0, -1))
-acl = struct.pack("<I", 2) + b"".join(struct.pack("<HHi", *one) for one in rights)
-os.setxattr("work/file", "system.posix_acl_access", acl), os.setxattr("work", "system.posix_acl_default", acl)
-socket.socket(socket.AF_UNIX).bind("socket")'
-install -o 100007 -g 100007 /dev/null /home/alice/work/of-a-container
-python3 -c 'import os; os.setxattr("/home/alice/work/file", "trusted.note", b"of root")'
-touch --date=2001-02-03T04:05:06.789 /home/alice/work/file /home/alice/work /home/alice
-"""
 
 # Deeper than the folders that a process may have open by itself.
 DEEP = r"""
@@ -69,111 +42,12 @@ for _ in range(1500): os.mkdir("d"), os.chdir("d")
 open("bottom", "w").write("deep\n")'
 """
 
-# Everything about each file that a listing, a hash or an attribute can tell.
-SNAPSHOT = r"""
-import hashlib, os, stat, sys
-def tell(path):
-    found = os.lstat(path)
-    if stat.S_ISSOCK(found.st_mode): return
-    content = os.readlink(path) if stat.S_ISLNK(found.st_mode) else ""
-    if stat.S_ISREG(found.st_mode): content = hashlib.sha256(open(path, "rb").read()).hexdigest()
-    names = [name for name in os.listxattr(path, follow_symlinks=False) if "overlay" not in name]
-    attributes = [(name, os.getxattr(path, name, follow_symlinks=False)) for name in sorted(names)]
-    links = found.st_nlink if stat.S_ISREG(found.st_mode) else ""
-    size = found.st_size if stat.S_ISREG(found.st_mode) else ""
-    # rosterd writes env files itself, and has nothing to do with when that was.
-    when = "" if path.startswith("/etc/") else found.st_mtime_ns
-    print(ascii((path, oct(found.st_mode), found.st_uid, found.st_gid, size, links, when, content, attributes)))
-    if stat.S_ISDIR(found.st_mode):
-        for name in sorted(os.listdir(path)): tell(f"{path}/{name}")
-sys.setrecursionlimit(5000)
-for path in sys.argv[1:]:
-    if os.path.lexists(path): tell(path)
-"""
-
-# Runs a command whose process ends, as by SIGKILL, before its step number $1.
-DRIVER = """
-import os, signal, sys
-from reconciler.cli import main
-from reconciler.host.remover import Remover
-left = int(sys.argv[1])
-original = Remover.carry_out
-def counting(self, step):
-    global left
-    if left == 0: os.kill(os.getpid(), signal.SIGKILL)
-    left -= 1
-    original(self, step)
-Remover.carry_out = counting
-main(sys.argv[2:])
-"""
-
 
 @pytest.fixture
 def host() -> Iterator[Machine]:
     """Boot a machine on which alice has a life of her own, and is cut off."""
-    with breakable() as machine:
-        machine.sh("useradd --create-home stranger")
-        write_roster(machine, PEOPLE)
-        run(machine)
-        machine.sh(LIFE)
-        run(machine, "cut", "alice")
-        write_roster(machine, WITHOUT_ALICE)
+    with alice_cut_off() as machine:
         yield machine
-
-
-def snapshot(machine: Machine) -> list[str]:
-    """Return all that is of alice's: files, account, groups."""
-    files = machine.run("python3", "-c", SNAPSHOT, *PLACES, *ENV_FILES).out.splitlines()
-    lines = [" ".join(entry_of(machine, database, "alice")) for database in ("passwd", "shadow", "group", "gshadow")]
-    ids = machine.sh("grep --no-filename ^alice: /etc/subuid /etc/subgid || :").out.splitlines()
-    member = sorted(groups_of(machine, "alice")) if lines[0] else []
-    return [*files, *lines, *ids, *member]
-
-
-def destroy(machine: Machine, *arguments: str, code: int = 0) -> str:
-    return run(machine, "destroy", "alice", "--yes", "alice", *arguments, code=code).said
-
-
-def restore(machine: Machine, *, code: int = 0) -> str:
-    return run(machine, "restore", "alice", code=code).said
-
-
-def tombstone(machine: Machine) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(machine.read(TOMBSTONE))
-    return document
-
-
-def is_gone(machine: Machine) -> bool:
-    """Say whether nothing of alice is left but her tombstone and her archive."""
-    lines = "grep --word-regexp alice /etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid"
-    left = machine.sh(f'ls -d "$@" 2>/dev/null || :; {lines} || :', *PLACES, *ENV_FILES).out
-    return not left and not leftovers(machine)
-
-
-def leftovers(machine: Machine) -> list[str]:
-    find = "find /home /etc /var -xdev -name '*rosterd-new*' 2>/dev/null || :"
-    return machine.sh(find).out.split()
-
-
-def is_closed(machine: Machine) -> bool:
-    """Say whether nobody can get in as alice: there is no shadow line, or it is expired and locked."""
-    shadow = entry_of(machine, "shadow", "alice")
-    return not shadow or (shadow[1].startswith("!") and shadow[7] == "1")
-
-
-def has_sound_archive(machine: Machine) -> bool:
-    """Say whether the archive on record is the one that was made, by sha256sum and tar themselves."""
-    stone = tombstone(machine)
-    digest = machine.run("sha256sum", stone["archive"]).out.split()[0]
-    machine.run("tar", "--list", "--gzip", f"--file={stone['archive']}")
-    return bool(digest == stone["digest"])
-
-
-def assert_nothing_lost(machine: Machine, before: list[str]) -> None:
-    """See that whatever is no longer there is in a sound archive on record, and nobody got in."""
-    assert is_closed(machine)
-    if not set(before) <= set(snapshot(machine)):
-        assert has_sound_archive(machine)
 
 
 # --- there and back ---
@@ -436,13 +310,6 @@ def test_the_limits_of_a_person_go_with_them_and_come_back(host: Machine) -> Non
 # --- what is refused ---
 
 
-def refused(machine: Machine, code: int, told: str, *arguments: str) -> None:
-    """See that a command ends so, and that it says why."""
-    result = machine.run("rosterd", *arguments, check=False)
-    assert result.code == code, result
-    assert told in result.err, result
-
-
 def test_who_cannot_be_meant_or_may_not_be_deleted_is_refused_with_nothing_changed(host: Machine) -> None:
     before = snapshot(host)
     for name, told in (
@@ -529,186 +396,6 @@ def test_the_name_is_asked_for_on_a_terminal(host: Machine) -> None:
     result = typing("alice")
     assert "To go on, type the name:" in result.out
     assert is_gone(host), result
-
-
-# --- killed ---
-
-
-def killed_before(machine: Machine, step: int, *arguments: str) -> bool:
-    """Give a command that is killed before this step; say whether it was, else it must have ended well."""
-    result = machine.run("python3", "/root/driver.py", str(step), *arguments, check=False)
-    assert result.code in {0, -9, 137}, result
-    return result.code != 0
-
-
-def assert_a_run_has_no_part_in_it(machine: Machine, before: list[str]) -> None:
-    """See that a run deletes nothing, brings nothing back, and lets nobody in."""
-    found, stone = snapshot(machine), machine.sh('cat "$1" 2>/dev/null || :', TOMBSTONE).out
-    run(machine)
-    assert snapshot(machine) == found
-    assert machine.sh('cat "$1" 2>/dev/null || :', TOMBSTONE).out == stone
-    assert_nothing_lost(machine, before)
-    assert machine.run("su", "alice", "-c", "true", check=False).code != 0
-
-
-def test_killed_before_any_step_the_next_command_finishes_and_nobody_gets_in(host: Machine) -> None:
-    before = snapshot(host)
-    host.write("/root/driver.py", DRIVER)
-    for step in itertools.count():
-        if not killed_before(host, step, "destroy", "alice", "--yes", "alice"):
-            break
-        assert_a_run_has_no_part_in_it(host, before)
-        destroy(host)
-        assert is_gone(host)
-        restore(host)
-        assert snapshot(host) == before
-    assert step == 10
-    assert is_gone(host)
-    for step in itertools.count():
-        if not killed_before(host, step, "restore", "alice"):
-            break
-        assert_a_run_has_no_part_in_it(host, before)
-        restore(host)
-        assert snapshot(host) == before
-        assert not leftovers(host)
-        destroy(host)
-        assert is_gone(host)
-    assert step == 11
-    assert snapshot(host) == before
-
-
-OWN_UNITS = ("rosterd.service", "rosterd-recheck.service", "rosterd-failed.service")
-SOON = "[Timer]\nOnCalendar=\nOnBootSec=\nPersistent=no\nRandomizedDelaySec=0\nOnActiveSec=1\nAccuracySec=100ms\n"
-
-
-def runs_by_themselves(machine: Machine) -> None:
-    """Let the timer start a run, and then the path unit."""
-
-    def ended() -> int:
-        return len(machine.journal("_SYSTEMD_UNIT=rosterd.service", "ROSTERD_EVENT=run_finished"))
-
-    for unit in ("rosterd.timer", "rosterd.path"):
-        before = ended()
-        machine.run("systemctl", "start", unit)
-        if unit == "rosterd.path":
-            write_roster(machine, WITHOUT_ALICE)
-        eventually(lambda before=before: ended() > before, within=20)  # type: ignore[misc]  # bound at once
-        machine.run("systemctl", "stop", unit)
-
-
-def test_neither_timer_nor_path_deletes_anybody_or_goes_on_with_it(host: Machine) -> None:
-    host.write("/root/driver.py", DRIVER)
-    host.sh("cp /src/units/rosterd* /etc/systemd/system/")
-    host.write("/etc/systemd/system/rosterd.timer.d/soon.conf", SOON)
-    host.run("systemctl", "daemon-reload")
-    # However long ago that was.
-    host.sh('sed -i \'s/"since": [0-9]*/"since": 1/\' /var/lib/rosterd/cuts/alice')
-    assert json.loads(host.read("/var/lib/rosterd/cuts/alice"))["since"] == 1
-    before = snapshot(host)
-    runs_by_themselves(host)
-    assert snapshot(host) == before
-    assert not host.exists("/var/lib/rosterd/archives")
-
-    assert killed_before(host, 3, "destroy", "alice", "--yes", "alice")
-    assert not host.exists("/home/alice")
-    half, stone = snapshot(host), tombstone(host)
-    runs_by_themselves(host)
-    assert (snapshot(host), tombstone(host)) == (half, stone)
-    assert not stone["complete"]
-    units = host.run(
-        "systemctl", "show", "--property=Id,ExecStart,ExecStartPre,ExecStartPost,ExecStopPost", *OWN_UNITS
-    ).out
-    assert units.count("path=/usr/sbin/rosterd") >= 1
-    assert not re.search("destroy|restore|forget", units)
-    restore(host)
-    assert snapshot(host) == before
-
-
-def test_half_deleted_either_way_is_open(host: Machine) -> None:
-    before = snapshot(host)
-    # The rm of the home deletes some of it, and then rosterd is killed.
-    half = "/usr/bin/find /home/alice/work -delete; kill -9 $PPID"
-    rm = f'#!/bin/sh\ncase "$*" in *" /home/alice") {half};; *) exec /usr/bin/rm "$@";; esac\n'
-    host.write("/usr/sbin/rm", rm, mode=0o755)
-    host.run("rosterd", "destroy", "alice", "--yes", "alice", check=False)
-    host.run("/usr/bin/rm", "/usr/sbin/rm")
-    assert not host.exists("/home/alice/work")
-    assert_nothing_lost(host, before)
-
-    host.sh("echo new >/home/alice/new")
-    assert "/home/alice/new is not in the archive" in destroy(host, code=3)
-    assert "/home/alice/new is not in the archive" in restore(host, code=3)
-    assert host.read("/home/alice/new") == "new\n"
-    host.run("rm", "/home/alice/new")
-    refused(host, 3, "half deleted", "forget", "alice", "--yes", "alice")
-
-    restore(host)
-    assert snapshot(host) == before
-    destroy(host)
-    assert is_gone(host)
-
-
-def test_killed_while_tar_works_leaves_nothing_beside_the_place(host: Machine) -> None:
-    before = snapshot(host)
-
-    def killed(*command: str) -> None:
-        host.write("/usr/sbin/tar", '#!/bin/sh\n/usr/bin/tar "$@"\nkill -9 $PPID\n', mode=0o755)
-        host.run("rosterd", *command, check=False)
-        host.run("rm", "/usr/sbin/tar")
-        assert leftovers(host)
-        assert_nothing_lost(host, before)
-
-    killed("destroy", "alice", "--yes", "alice")
-    assert snapshot(host) == before
-    destroy(host)
-    assert is_gone(host)
-    killed("restore", "alice")
-    destroy(host)
-    assert is_gone(host)
-    killed("restore", "alice")
-    restore(host)
-    assert snapshot(host) == before
-    assert not leftovers(host)
-
-
-@pytest.mark.parametrize("tool", ["userdel", "useradd"])
-def test_a_tool_killed_between_its_files_is_finished(host: Machine, tool: str) -> None:
-    before = snapshot(host)
-    # Before shadow is replaced, and before group is.
-    for number in (2, 3):
-        if tool == "useradd":
-            destroy(host)
-        inject = f"-e trace=rename -e inject=rename:signal=SIGKILL:when={number}"
-        host.sh(f"mv /usr/sbin/{tool} /usr/sbin/{tool}.real")
-        wrapper = f'#!/bin/sh\nexec strace -qq -o /dev/null {inject} /usr/sbin/{tool}.real "$@"\n'
-        host.write(f"/usr/sbin/{tool}", wrapper, mode=0o755)
-        (destroy if tool == "userdel" else restore)(host, code=3)
-        host.sh(f"mv /usr/sbin/{tool}.real /usr/sbin/{tool}")
-        assert_nothing_lost(host, before)
-        if tool == "userdel":
-            destroy(host)
-            assert is_gone(host)
-        restore(host)
-        assert snapshot(host) == before
-
-
-def test_killed_at_its_own_system_calls_nothing_is_lost(host: Machine) -> None:
-    before = snapshot(host)
-    commands: Mapping[str, tuple[str, ...]] = {
-        "destroy": ("rosterd", "destroy", "alice", "--yes", "alice"),
-        "restore": ("rosterd", "restore", "alice"),
-    }
-    traces = {}
-    for command, argv in commands.items():
-        host.run("strace", "-qq", "-o", f"/run/{command}", *argv)
-        traces[command] = sample(list(points_in(host.read(f"/run/{command}")))[5:], POINTS)
-    for points in zip(*traces.values(), strict=True):
-        for point, (command, argv) in zip(points, commands.items(), strict=True):
-            host.run("strace", "-qq", "-o", "/dev/null", *point.inject, *argv, check=False)
-            assert_nothing_lost(host, before)
-            host.run(*argv, check=command == "destroy")  # a restore that was killed at its end has nothing on record
-        assert snapshot(host) == before, points
-        assert not leftovers(host), points
 
 
 # --- ids ---

@@ -22,7 +22,6 @@ from tests.machine.faults import (
     start_waiting,
     write_roster,
 )
-from tests.machine.kill_points import points_in, sample
 from tests.machine.machine import Machine
 from tests.proof.evidence import note, scaled
 
@@ -139,70 +138,6 @@ def test_a_bus_that_fails_while_services_start_ends_the_wait_for_them(host: Mach
     host.sh("while systemctl is-active t3-serve@anna | grep -q activating; do sleep 0.1; done")
     run(host)
     assert not everything_wrong(host, PEOPLE)
-
-
-# --- killed ---
-
-RESET = """
-for name in anna bob; do
-    units="t3-serve@$name.service playwright-mcp@$name.service playwright-snapshot-refresh@$name.timer"
-    systemctl disable --now --quiet $units 2>/dev/null || :
-    systemctl stop playwright-snapshot-refresh@$name.service
-    userdel -r $name 2>/dev/null || :
-    groupdel $name 2>/dev/null || :
-done
-groupdel rosterd 2>/dev/null || :
-rm -rf /etc/t3-serve /etc/ttyd-* /var/lib/rosterd /run/rosterd
-mkdir /etc/t3-serve
-cp /run/token.env /etc/t3-serve/anna.env
-"""
-TOKENS = "# anna's own\nTOKEN=secret\nNOTE='several\nT3_PORT=1\nlines'\n"
-
-
-def env_problems(machine: Machine) -> list[str]:
-    """Return what of anna's own lines was lost; the port is to stand in one line after them."""
-    text = machine.read("/etc/t3-serve/anna.env")
-    port = text.removeprefix(TOKENS)
-    return [] if text.startswith(TOKENS) and port in {"T3_PORT=3773\n", "T3_PORT=3774\n"} else [f"anna.env: {text!r}"]
-
-
-def torn_files(machine: Machine) -> list[str]:
-    """Return which of the files that a killed run was writing is neither as before nor complete."""
-    script = """
-        cd /etc/t3-serve
-        for file in *.env; do
-            [ "$file" = anna.env ] && head -c {size} anna.env | cmp -s - /run/token.env && tail -n +6 anna.env |
-                grep -vxE 'T3_PORT=[0-9]+' || grep -LxE '[A-Z0-9]+_PORT=[0-9]+' "$file" | grep -v anna.env || :
-        done
-        [ ! -e dispatch.json ] || python3 -m json.tool dispatch.json >/dev/null || echo dispatch.json
-        for map in /etc/ttyd-user-map /etc/ttyd-admins; do
-            [ ! -e "$map" ] || [ -z "$(tail -c 1 "$map")" ] || echo "$map"
-        done
-    """
-    return machine.sh(script.replace("{size}", str(len(TOKENS.encode())))).out.split()
-
-
-def test_a_first_run_killed_anywhere_is_completed_by_the_next(host: Machine) -> None:
-    host.write("/run/token.env", TOKENS)
-    host.sh("mkdir /etc/t3-serve; cp /run/token.env /etc/t3-serve/anna.env")
-    write_roster(host, PEOPLE)
-    host.run("strace", "-qq", "-o", "/run/trace", "rosterd", "reconcile")
-    assert not everything_wrong(host, PEOPLE)
-    points = list(points_in(host.read("/run/trace")))
-    assert len(points) > 100
-
-    wrong: list[str] = []
-    for point in sample(points, 26):
-        host.sh(RESET)
-        assert not host.exists("/home/anna")
-        killed = host.run("strace", "-qq", "-o", "/dev/null", *point.inject, "rosterd", "reconcile", check=False)
-        assert killed.code == -signal.SIGKILL, f"{point}\n{killed}"
-        problems = torn_files(host)
-        done = run(host, code=None)
-        problems += [*everything_wrong(host, PEOPLE), *env_problems(host)]
-        problems += [] if done.code == 0 else [str(done)]
-        wrong += [f"{point}: {problem}" for problem in problems]
-    assert not wrong, "\n".join(wrong)
 
 
 # --- locks of shadow-utils ---

@@ -1,31 +1,15 @@
 """`useradd` killed in the middle, and accounts that were left half-made: the next run completes them."""
 
-import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.machine.faults import account_problems, breakable, fingerprint, leftovers, run, write_roster
-from tests.machine.kill_points import Point, points_in, sample
+from tests.machine.kill_points import Point, sample
+from tests.machine.killed_tools import kills, make_killable, plan_kills, plan_traces, traced_points_of
 from tests.machine.machine import Machine
+from tests.machine.sweep import Sweep
 from tests.proof.evidence import note
-
-# In place of a tool. /run/sweep/TOOL/NAME holds where to kill it when it works on the account NAME, and `last` where
-# the run is to be killed as well. The account `probe` is where the points are found.
-KILLED_TOOL = """\
-#!/bin/sh
-tool=${0##*/}
-for name; do :; done
-point=/run/sweep/$tool/$name
-if [ "$name" = probe ]; then exec strace -qq -o "$point" "$0.real" "$@"; fi
-[ -e "$point" ] || exec "$0.real" "$@"
-read -r call ordinal last <"$point"
-rm "$point"
-strace -qq -o /dev/null -e trace=$call -e inject=$call:signal=SIGKILL:when=$ordinal "$0.real" "$@"
-echo "$name $?" >>/run/sweep/ends
-[ -z "$last" ] || kill -KILL $PPID
-exit 137
-"""
 
 NO_SERVICES = "settle: 0\nservices: {}\n"
 
@@ -59,20 +43,12 @@ HALF_MADE = {
 RECORD = 'record() { echo "{\\"uid\\": $2, \\"gid\\": $2}" >"/var/lib/rosterd/creating/$1"; }\n'
 
 
-def make_killable(machine: Machine, *tools: str) -> None:
-    """Put tools in place that can be killed in the middle, and let nobody have services: only accounts take time."""
-    for tool in tools:
-        machine.run("mv", f"/usr/sbin/{tool}", f"/usr/sbin/{tool}.real")
-        machine.write(f"/usr/sbin/{tool}", KILLED_TOOL, mode=0o755)
-        machine.run("mkdir", "-p", f"/run/sweep/{tool}")
-    machine.write("/etc/rosterd/site.yaml", NO_SERVICES)
-
-
 @pytest.fixture
 def sweep(release: str) -> Iterator[Machine]:
-    """Boot a machine with a skel that is easy to copy by half."""
+    """Boot a machine with a skel that is easy to copy by half, and no services: only accounts take time."""
     with breakable(release, skel=True) as machine:
-        make_killable(machine, "useradd")
+        make_killable(machine, "useradd", "groupadd", "usermod", "gpasswd")
+        machine.write("/etc/rosterd/site.yaml", NO_SERVICES)
         yield machine
 
 
@@ -80,22 +56,11 @@ def sweep(release: str) -> Iterator[Machine]:
 def points(sweep: Machine) -> list[Point]:
     """Return where useradd can be killed, from the trace of one that rosterd started and that went well."""
     write_roster(sweep, ["probe"])
+    plan_traces(sweep, "probe", "useradd")
     run(sweep)
-    found = list(points_in(sweep.read("/run/sweep/useradd/probe")))
-    assert len(found) > 150
+    found = traced_points_of(sweep, "useradd", "probe")
+    assert len(found) > 120
     return found
-
-
-def plan_kills(machine: Machine, tool: str, people: dict[str, Point], *, last: str = "") -> None:
-    """Arrange where the tool is killed for each person, and the run itself with the one who is `last`."""
-    lines = [f"{name} {point.call} {point.ordinal} {'last' * (name == last)}" for name, point in people.items()]
-    script = ': >/run/sweep/ends; while read -r name point; do echo "$point" >"/run/sweep/$1/$name"; done'
-    machine.sh(script, tool, input="\n".join(lines) + "\n")
-
-
-def kills(machine: Machine) -> dict[str, str]:
-    """Return how the tool ended for each person, as the shell counts: 137 is SIGKILL."""
-    return dict(line.split() for line in machine.read("/run/sweep/ends").splitlines())
 
 
 def told_with_points(problems: list[str], people: dict[str, Point]) -> str:
@@ -116,7 +81,7 @@ def test_useradd_killed_anywhere_together_with_the_run_is_completed_by_the_next_
     with_locks = next(point for point in points if "/etc/shadow+" in point.shown and point.call == "rename")
     chosen = [point for point in sample(points, size) if point != with_locks]
     people = {f"k{number:03}": point for number, point in enumerate([*chosen, with_locks])}
-    plan_kills(sweep, "useradd", people, last=max(people))
+    plan_kills(sweep, "useradd", people, last=[max(people)])
     write_roster(sweep, ["probe", *people])
     run(sweep, code=-9)
     assert kills(sweep) == dict.fromkeys(people, "137")
@@ -152,17 +117,12 @@ def test_a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next(sw
     write_roster(sweep, ["zoe"])
     run(sweep)
     sweep.run("rm", "-r", "/home/zoe")
-    sweep.run("strace", "-qq", "-o", "/run/trace", "rosterd", "reconcile")
+    making = Sweep(sweep, "rosterd", "reconcile")
+    points = making.undisturbed()
     assert not account_problems(sweep, ["zoe"])
-    wrong = []
-    for point in sample(points_in(sweep.read("/run/trace")), 8):
-        sweep.run("rm", "-r", "/home/zoe")
-        killed = sweep.run("strace", "-qq", "-o", "/dev/null", *point.inject, "rosterd", "reconcile", check=False)
-        assert killed.code == -signal.SIGKILL, str(killed)
-        done = run(sweep, code=None)
-        wrong += [f"{problem}\n    {point}\n{failures(done.said)}" for problem in account_problems(sweep, ["zoe"])]
-        wrong += leftovers(sweep)
-    assert not wrong, "\n".join(wrong)
+    for point in sample(points, 4):
+        making.kill(point)
+    making.tally.judge("a home")
 
 
 @pytest.fixture(scope="module")
