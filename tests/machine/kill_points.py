@@ -5,6 +5,7 @@ a run that nobody disturbs, made with `-y`.
 """
 
 import re
+import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ CHANGING_METHODS = frozenset(
     }
 )
 
+KILLED = -signal.SIGKILL
 T = TypeVar("T")
 
 

@@ -1,8 +1,9 @@
 """Tools that rosterd starts, put in place so that a test can have each killed in the middle, alone or with its run."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from tests.machine.kill_points import Point, points_in
+from tests.machine.kill_points import KILLED, Point, points_in
 from tests.machine.machine import Machine
 
 PLANS = "/run/sweep/tools"
@@ -76,3 +77,26 @@ def traced_points_of(machine: Machine, tool: str, key: str) -> list[Point]:
 def kills(machine: Machine) -> dict[str, str]:
     """Return how the tool ended for each key, as the shell counts: 137 is SIGKILL."""
     return dict(line.split() for line in machine.read(f"{PLANS}/ends").splitlines())
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A point of rosterd itself, or of a tool that it starts; then rosterd is killed too, every other time."""
+
+    point: Point
+    tool: str = ""
+    key: str = ""
+
+    def __str__(self) -> str:
+        """Show the place for a person."""
+        return f"{self.tool or 'rosterd'} {self.point}"
+
+    def by(self, machine: Machine, *argv: str) -> bool:
+        """Run a command of rosterd's, and say whether the point was reached."""
+        if not self.tool:
+            strace = ("strace", "-qq", "-o", "/dev/null", *self.point.inject, "--")
+            return machine.run(*strace, *argv, check=False).code == KILLED
+        last = [self.key] if self.point.ordinal % 2 else []
+        plan_kills(machine, self.tool, {self.key: self.point}, last=last)
+        machine.run(*argv, check=False)
+        return kills(machine) == {self.key: "137"}

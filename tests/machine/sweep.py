@@ -6,20 +6,17 @@ homes, links, units. No part of rosterd has a say in it.
     sweep = Sweep(machine, "rosterd", "reconcile")     # what is there now is where each kill starts from
     for point in sweep.undisturbed():
         sweep.kill(point)
-    sweep.tally.judge("a first run")
+    sweep.tally.judge("killed", "a first run")
 """
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tests.machine.kill_points import Point, traced_messages, traced_points
+from tests.machine.kill_points import KILLED, Point, traced_messages, traced_points
 from tests.machine.machine import Machine
 from tests.proof.evidence import note
-
-KILLED = -signal.SIGKILL
 
 ACCOUNTS = "/etc/passwd /etc/shadow /etc/group /etc/gshadow /etc/subuid /etc/subgid"
 # All that a run changes on a disk.
@@ -177,10 +174,10 @@ class Tally:
         self.converged += not wrong
         self.wrong += [f"{where}\n    {problem}" for problem in (*torn, *lost, *wrong)]
 
-    def judge(self, name: str) -> None:
-        """Note the counts, then see that nothing was wrong, and that nearly all points were reached."""
+    def judge(self, row: str, name: str) -> None:
+        """Note the counts in a row, then see that nothing was wrong, and that nearly all points were reached."""
         counts = {key: value for key, value in vars(self).items() if key != "wrong"}
-        note("killed", **counts)
+        note(row, **counts)
         sys.stdout.write(f"{name}: {counts}\n")
         assert not self.wrong, f"{name}: {counts}\n" + "\n".join(self.wrong)
         assert self.points

@@ -4,7 +4,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import dropwhile, zip_longest
 
 import pytest
@@ -25,10 +24,10 @@ from tests.machine.departed import (
     tombstone,
 )
 from tests.machine.faults import run, write_roster
-from tests.machine.kill_points import Point, sample, traced_points
-from tests.machine.killed_tools import kills, make_killable, plan_kills, plan_traces, traced_points_of
+from tests.machine.kill_points import sample, traced_points
+from tests.machine.killed_tools import Kill, make_killable, plan_traces, traced_points_of
 from tests.machine.machine import Machine
-from tests.machine.sweep import KILLED, Tally, save
+from tests.machine.sweep import Tally, save
 from tests.machine.sweep import restore as restore_all
 from tests.machine.workstation import eventually
 
@@ -204,30 +203,6 @@ TOOLS = {
 COMMANDS = {"destroy": ("rosterd", "destroy", "alice", "--yes", "alice"), "restore": ("rosterd", "restore", "alice")}
 
 
-@dataclass(frozen=True)
-class Kill:
-    """A point of rosterd itself, or of a tool that it starts; then every other time rosterd is killed as well."""
-
-    point: Point
-    tool: str = ""
-    key: str = ""
-
-    def __str__(self) -> str:
-        """Show the place for a person."""
-        return f"{self.tool or 'rosterd'} {self.point}"
-
-    def by(self, machine: Machine, command: str) -> bool:
-        """Give the command, and say whether the point was reached."""
-        argv = COMMANDS[command]
-        if not self.tool:
-            strace = ("strace", "-qq", "-o", "/dev/null", *self.point.inject, "--")
-            return machine.run(*strace, *argv, check=False).code == KILLED
-        last = [self.key] if self.point.ordinal % 2 else []
-        plan_kills(machine, self.tool, {self.key: self.point}, last=last)
-        machine.run(*argv, check=False)
-        return kills(machine) == {self.key: "137"}
-
-
 def kills_of(machine: Machine, command: str, size: int) -> list[Kill]:
     """Give the command undisturbed, and return where it can be killed, from its first record on."""
     for tool, key in TOOLS[command]:
@@ -261,7 +236,7 @@ def test_killed_at_any_change_of_their_own_or_of_a_tool_nothing_is_lost(host: Ma
 
     def check(kill: Kill | None, command: str, codes: set[int]) -> bool:
         """Kill the command where there is a point left, give it again, and return whether it was all as it is to be."""
-        reached = kill is not None and kill.by(host, command)
+        reached = kill is not None and kill.by(host, *COMMANDS[command])
         tally.not_reached += kill is not None and not reached
         wrong = lost(host, before)
         done = host.run(*COMMANDS[command], check=False)
@@ -280,4 +255,4 @@ def test_killed_at_any_change_of_their_own_or_of_a_tool_nothing_is_lost(host: Ma
         if not check(first, "destroy", {0}) or not check(second, "restore", {0, 64}):
             restore_all(host, "cut off")
         host.sh("rm -rf /var/lib/rosterd/archives/*")
-    tally.judge("destroy and restore")
+    tally.judge("destroyed", "destroy and restore")

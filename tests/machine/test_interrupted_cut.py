@@ -1,8 +1,8 @@
 """A cut or a return that is killed in the middle: the next run finishes it, nobody gets in between, nothing is lost."""
 
-import signal
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import dropwhile, pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from tests.machine.busy import differences, let_in, snapshot, uid_of, with_good_keys
-from tests.machine.kill_points import Point, points_in, sample
+from tests.machine.kill_points import KILLED, sample, traced_points
+from tests.machine.killed_tools import Kill, make_killable, plan_traces, traced_points_of
 from tests.machine.machine import Machine
+from tests.machine.sweep import Tally
 from tests.machine.workstation import SITE, reconcile, workstation, write_roster
-
-KILLED = -signal.SIGKILL
 
 # One for each action of a cut or a return, and some for whom a run ends by itself. Every test brings them back.
 LEAVING = [f"a{number:02}" for number in range(1, 13)]
@@ -177,27 +177,56 @@ def open_after_each_action(machine: Machine) -> list[set[str]]:
 
 def test_killed_anywhere_inside_of_a_cut_and_of_a_return(machine: Machine) -> None:
     before = everybody(machine)
-    for command in ("cut", "uncut"):
-        points = sample(points_of(machine, command, LEAVING[-1]), 5)
-        people = dict(zip(LEAVING, points, strict=False))
-        for name, point in people.items():
-            argv = ("strace", "-qq", "-o", "/dev/null", *point.inject, "rosterd", command, name)
-            assert machine.run(*argv, check=False).code == KILLED, point
-        left = still_open(machine, people)
-        closed = [name for name, what in left.items() if "login" not in what]
-        assert with_good_keys(machine, *closed) == set()
-        reconcile(machine)
-        # The first was killed before anything was on record.
-        machine.run("rosterd", command, LEAVING[0], check=False)
-        for what in still_open(machine, people).values():
-            assert what == (set() if command == "cut" else EVERYTHING)
-    assert differences(before, everybody(machine)) == ""
+    make_killable(machine, "usermod")
+    everywhere = {command: kills_of(machine, command) for command in ("cut", "uncut")}
+    points = {command: sample(kills, 5) for command, kills in everywhere.items()}
+    tally = Tally()
+    for start in range(0, max(map(len, points.values())), len(LEAVING)):
+        for command, found in points.items():
+            people = dict(zip(LEAVING, found[start:], strict=False))
+            killed = {
+                name: kill for name, kill in people.items() if at(kill, name).by(machine, "rosterd", command, name)
+            }
+            tally.not_reached += len(people) - len(killed)
+            left = still_open(machine, people)
+            closed = [name for name, what in left.items() if "login" not in what]
+            got_in = with_good_keys(machine, *closed)
+            reconcile(machine)
+            # Who has no part in this round follows; and a command that left no record has not been given.
+            for name in LEAVING:
+                if name not in killed or is_unrecorded(killed[name], everywhere[command]):
+                    machine.run("rosterd", command, name, check=False)
+            wanted = set() if command == "cut" else EVERYTHING
+            then = still_open(machine, LEAVING)
+            for name, kill in killed.items():
+                wrong = [] if then[name] == wanted else [f"open is {then[name]}"]
+                wrong += [f"got in: {name}"] if name in got_in else []
+                wrong += [f"closed, but for {left[name]}"] if name in closed and {"jobs", "routes"} & left[name] else []
+                tally.add(f"{command}: {kill}", torn=[], lost=[], wrong=wrong)
+    changed = differences(before, everybody(machine))
+    tally.judge("cut", "cut and return")
+    assert changed == ""
 
 
-def points_of(machine: Machine, command: str, name: str) -> list[Point]:
-    """Return where a command can be killed, from its first record on, from the trace of one that goes well."""
-    machine.run("strace", "-qq", "-o", "/run/trace", "rosterd", command, name)
-    # Calls that only change something have the same ordinals in each run. GLib writes to wake its own threads, now more
-    # often, now less; and how many files are opened depends on how many people are cut off already.
-    points = [point for point in points_in(machine.read("/run/trace")) if point.call not in ("write", "open", "openat")]
-    return list(dropwhile(lambda point: "rosterd-new" not in point.shown, points))
+def kills_of(machine: Machine, command: str) -> list[Kill]:
+    """Give a command about the last of them, and return where it can be killed, from its first record on."""
+    name = LEAVING[-1]
+    plan_traces(machine, name, "usermod")
+    own = traced_points(machine, "rosterd", command, name)
+    own = list(dropwhile(lambda point: "rosterd-new" not in point.shown, own))
+    tool = traced_points_of(machine, "usermod", name)
+    assert len(own) > 15
+    assert len(tool) > 10
+    return [*map(Kill, own), *(Kill(point, "usermod", name) for point in tool)]
+
+
+def at(kill: Kill, name: str) -> Kill:
+    """Return the same point of a command about somebody else; files are called like the person."""
+    point = replace(kill.point, file=kill.point.file.replace(LEAVING[-1], name))
+    return Kill(point, kill.tool, name if kill.tool else "")
+
+
+def is_unrecorded(kill: Kill, kills: list[Kill]) -> bool:
+    """Say whether a command was killed before its first record was in place."""
+    first = next(place for place, one in enumerate(kills) if one.point.call == "renameat")
+    return kills.index(kill) <= first

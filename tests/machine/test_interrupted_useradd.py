@@ -8,7 +8,7 @@ from tests.machine.faults import account_problems, breakable, fingerprint, lefto
 from tests.machine.kill_points import Point, sample
 from tests.machine.killed_tools import kills, make_killable, plan_kills, plan_traces, traced_points_of
 from tests.machine.machine import Machine
-from tests.machine.sweep import Sweep
+from tests.machine.sweep import Sweep, Tally
 from tests.proof.evidence import note
 
 NO_SERVICES = "settle: 0\nservices: {}\n"
@@ -113,6 +113,51 @@ def test_a_run_whose_useradd_is_killed_goes_on_with_the_others(sweep: Machine, p
     assert not problems, f"{told_with_points(problems, people)}\n{failures(done.said)}"
 
 
+@pytest.mark.parametrize(
+    ("tool", "spoil"),
+    [
+        ("groupadd", ""),
+        ("gpasswd", 'gpasswd -d "$1" docker'),
+        ("usermod", HALF_MADE["no shadow line"]),
+        ("usermod", HALF_MADE["no subordinate ids"]),
+    ],
+    ids=["a group", "a membership", "a shadow line", "subordinate ids"],
+)
+def test_another_tool_killed_anywhere_is_finished_by_the_next_run(sweep: Machine, tool: str, spoil: str) -> None:
+    """Where nothing is spoilt, the tool is started for people who are new."""
+
+    def give_work(*names: str) -> None:
+        write_roster(sweep, ["probe", *names])
+        if spoil:
+            run(sweep)
+            for name in names:
+                sweep.sh(spoil, name)
+
+    give_work("probe")
+    plan_traces(sweep, "probe", tool)
+    run(sweep)
+    points = traced_points_of(sweep, tool, "probe")
+    assert len(points) > 15
+    people = {f"k{number:03}": point for number, point in enumerate(sample(points, 5))}
+    give_work(*people)
+    plan_kills(sweep, tool, people, last=[max(people)])
+    run(sweep, code=-9)
+    ends = kills(sweep)
+    assert account_problems(sweep, people)
+    done = run(sweep, code=None)
+    problems = account_problems(sweep, people)
+    tally = Tally()
+    for name, point in people.items():
+        wrong = [line for line in problems if line.startswith(f"{name}:")]
+        if ends.get(name) == "137":
+            tally.add(f"{tool} {point}", torn=[], lost=[], wrong=wrong)
+        else:
+            tally.not_reached += 1
+    tally.judge("tools", tool)
+    assert done.code == 0, failures(done.said)
+    assert not leftovers(sweep)
+
+
 def test_a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next(sweep: Machine) -> None:
     write_roster(sweep, ["zoe"])
     run(sweep)
@@ -122,7 +167,7 @@ def test_a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next(sw
     assert not account_problems(sweep, ["zoe"])
     for point in sample(points, 4):
         making.kill(point)
-    making.tally.judge("a home")
+    making.tally.judge("killed", "a home")
 
 
 @pytest.fixture(scope="module")

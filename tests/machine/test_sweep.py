@@ -87,7 +87,7 @@ def test_a_run_killed_at_any_change_is_completed_by_the_next(
     assert len(points) >= least
     for point in sample(points, size):
         sweep.kill(point)
-    sweep.tally.judge(start.__name__)
+    sweep.tally.judge("killed", start.__name__)
 
 
 def test_a_run_killed_between_enabling_and_the_reload_has_it_active_after_the_next(machine: Machine) -> None:
@@ -98,7 +98,7 @@ def test_a_run_killed_between_enabling_and_the_reload_has_it_active_after_the_ne
     told = [point.shown.removeprefix("message ") for point in messages]
     assert told == ["EnableUnitFiles", "Reload", *["StartUnit"] * 3 * len(PEOPLE)]
     sweep.kill(messages[1])
-    sweep.tally.judge("between enabling and the reload")
+    sweep.tally.judge("killed", "between enabling and the reload")
 
 
 def test_the_whole_unit_killed_at_any_moment_is_completed_by_its_next_run(machine: Machine) -> None:
@@ -114,7 +114,7 @@ def test_the_whole_unit_killed_at_any_moment_is_completed_by_its_next_run(machin
         seconds = whole * (moment + 0.5) / moments
         whom = ("all", "main")[moment % 2]
         sweep.disturb(f"{whom} after {seconds:.3f} s", partial(unit_killed, machine, whom, seconds), SERVICE)
-    sweep.tally.judge("the unit")
+    sweep.tally.judge("unit", "the unit")
 
 
 def unit_killed(machine: Machine, whom: str, seconds: float) -> bool:
