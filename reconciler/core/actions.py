@@ -164,6 +164,20 @@ class CompleteGroup(_OfUser):
 
 
 @dataclass(frozen=True, slots=True)
+class CompleteGroupShadow(_OfUser):
+    """Write the missing gshadow line of an account's own group, as groupadd would: without a password."""
+
+    phase: ClassVar = Phase.ACCOUNTS
+    sign: ClassVar = Sign.CHANGE
+    kind: ClassVar = "complete_group_shadow"
+    user: str
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"gshadow line of the group {self.user}: missing → no password"
+
+
+@dataclass(frozen=True, slots=True)
 class CompleteShadow(_OfUser):
     """Write the missing shadow line of an account, with a locked password."""
 
@@ -820,6 +834,7 @@ Action = (
     | CreateAccount
     | Adopt
     | CompleteGroup
+    | CompleteGroupShadow
     | CompleteShadow
     | AddSubids
     | MakeHome

@@ -20,6 +20,7 @@ from reconciler.core.actions import (
     AddToGroups,
     Adopt,
     CompleteGroup,
+    CompleteGroupShadow,
     CompleteShadow,
     ConfirmAccount,
     CreateAccount,
@@ -175,7 +176,9 @@ def _is_renamed(action: RecordIdentities, case: Case) -> bool:
 def spot_of(action: Action) -> Spot:  # noqa: C901, PLR0911, PLR0912 (one arm for each kind)
     """Return the attribute that an action changes."""
     match action:
-        case CreateAccount() | Adopt() | CompleteGroup() | ConfirmAccount() | ForgetRecord() | RemoveGhost():
+        case CreateAccount() | Adopt() | CompleteGroup() | CompleteGroupShadow():
+            return (ACCOUNT, "account")
+        case ConfirmAccount() | ForgetRecord() | RemoveGhost():
             return (ACCOUNT, "account")
         case CompleteShadow() | LockAccount() | OpenLogin():
             return (ACCOUNT, LOGIN)

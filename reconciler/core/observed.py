@@ -257,18 +257,19 @@ class Observed:
     """All that a plan needs to know of the host.
 
     `env_files` holds, per service and user, whoever the user is. `shadow` has the lines of
-    shadow(5) by name. `subuids` and `subgids` are None where the host has no such file. `skel_gaps`
-    are, per account whose creation has not been confirmed, the entries of /etc/skel that its home
-    lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their gids. `records` is None
-    where they could not be read. `presence` holds the people whom a cut concerns, `containers` the containers on
-    this machine if there are such people. `memory` is by unit, for those who ask. `now` counts seconds since 1970.
-    `unseen` names what could not be read.
+    shadow(5) by name, `shadow_groups` the names in gshadow(5). `shadow_groups`, `subuids` and `subgids` are None
+    where the host has no such file. `skel_gaps` are, per account whose creation has not been confirmed, the entries
+    of /etc/skel that its home lacks. `intents` are the uids of those accounts, by name, and `intent_gids` their
+    gids. `records` is None where they could not be read. `presence` holds the people whom a cut concerns,
+    `containers` the containers on this machine if there are such people. `memory` is by unit, for those who ask.
+    `now` counts seconds since 1970. `unseen` names what could not be read.
     """
 
     accounts: Mapping[str, Account]
     groups: Mapping[str, Group]
     limits: IdLimits = IdLimits()
     shadow: Mapping[str, Login] | None = None
+    shadow_groups: frozenset[str] | None = None
     subuids: tuple[SubidRange, ...] | None = None
     subgids: tuple[SubidRange, ...] | None = None
     homes: Mapping[str, Home] = field(default_factory=dict)

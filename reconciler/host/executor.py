@@ -15,6 +15,7 @@ from reconciler.core.actions import (
     AddToGroups,
     Adopt,
     CompleteGroup,
+    CompleteGroupShadow,
     CompleteShadow,
     ConfirmAccount,
     CreateAccount,
@@ -133,6 +134,9 @@ class HostExecutor:
                 self._tool("gpasswd", "--add", action.user, action.group)
             case CompleteGroup():
                 self._tool("groupadd", "--gid", str(action.gid), "--", action.user)
+            case CompleteGroupShadow():
+                # Of all that shadow-utils do to a group, this writes the line and changes nothing else.
+                self._tool("gpasswd", "--restrict", "--", action.user)
             case CompleteShadow():
                 # Not --lock: without a shadow line that would put the ! into passwd itself.
                 self._tool("usermod", "--password", "!", "--", action.user)

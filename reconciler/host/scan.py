@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from reconciler.core.desired import Desired
 from reconciler.core.drop_ins import slice_of
-from reconciler.core.observed import EnvFile, Home, Listener, Observed, Presence, Units
+from reconciler.core.observed import EnvFile, Home, Listener, Login, Observed, Presence, Units
 from reconciler.core.plan_accounts import home_of, managed_accounts
 from reconciler.core.plan_cuts import concerned, id_spans
 from reconciler.core.ports import port_number
@@ -53,11 +53,13 @@ class Scanner:
         env_files = self._see(lambda: scan_files.scan_env_files(desired.services.values()), "the env files")
         last_run = self._see(self._state.last_run, "the record of the last run")
         intents = self._see(self._state.intents, "records of accounts being created") or {}
+        logins = self._see(_scan_shadows, "shadow lines")
         seen = Observed(
             accounts=accounts,
             groups=scan_accounts.scan_group(_ETC / "group"),
             limits=scan_accounts.scan_limits(_ETC / "login.defs"),
-            shadow=self._see(lambda: scan_accounts.scan_shadow(_ETC / "shadow"), "shadow lines"),
+            shadow=logins[0] if logins else None,
+            shadow_groups=logins[1] if logins else None,
             subuids=scan_accounts.scan_subids(_ETC / "subuid"),
             subgids=scan_accounts.scan_subids(_ETC / "subgid"),
             intents={name: uid for name, (uid, _) in intents.items()},
@@ -113,6 +115,11 @@ class Scanner:
             return None
         except OSError as error:
             raise ScanFailed(f"{error.filename or what}: {error.strerror}") from error
+
+
+def _scan_shadows() -> tuple[dict[str, Login], frozenset[str] | None]:
+    """Read what root alone can of accounts and groups."""
+    return scan_accounts.scan_shadow(_ETC / "shadow"), scan_accounts.scan_shadow_groups(_ETC / "gshadow")
 
 
 def _homes(seen: Observed, concerned: Collection[str]) -> dict[str, Home]:

@@ -1,6 +1,6 @@
 """Reads accounts, groups, subordinate ids and homes from the host's own files.
 
-passwd(5), group(5), shadow(5), subuid(5), subgid(5), login.defs(5). The files are read themselves, not
+passwd(5), group(5), shadow(5), gshadow(5), subuid(5), subgid(5), login.defs(5). The files are read themselves, not
 through NSS: what `useradd` and `gpasswd` change is in them, and a name service that hangs cannot hold
 up a run.
 """
@@ -67,6 +67,11 @@ def scan_shadow(path: Path) -> dict[str, Login]:
     if not found:
         raise ScanFailed(f"{path} holds no account; it is not taken for an empty machine")
     return found
+
+
+def scan_shadow_groups(path: Path) -> frozenset[str] | None:
+    """Return the names in gshadow(5), None where the host has no such file."""
+    return frozenset(row[0] for _, row in _rows(path, columns=1)) if path.exists() else None
 
 
 def scan_subids(path: Path) -> tuple[SubidRange, ...] | None:

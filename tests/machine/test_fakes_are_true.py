@@ -35,6 +35,7 @@ record gone 1999
 sed -i /^ann:/d /etc/shadow
 sed -i /^ben:/d /etc/group /etc/gshadow
 sed -i /^cleo:/d /etc/subuid /etc/subgid
+sed -i /^cleo:/d /etc/gshadow
 rm -r /home/dan
 gpasswd -d eve docker
 record eve "$(id -u eve)"

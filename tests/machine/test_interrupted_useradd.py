@@ -18,6 +18,7 @@ NO_SERVICES = "settle: 0\nservices: {}\n"
 HALF_MADE = {
     "no shadow line": 'sed -i "/^$1:/d" /etc/shadow',
     "no group": 'sed -i "/^$1:/d" /etc/group /etc/gshadow',
+    "no gshadow line": 'sed -i "/^$1:/d" /etc/gshadow',
     "no subordinate ids": 'sed -i "/^$1:/d" /etc/subuid /etc/subgid',
     "no subordinate gids": 'sed -i "/^$1:/d" /etc/subgid',
     "no home": 'rm -r "/home/$1"',

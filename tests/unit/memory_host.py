@@ -17,6 +17,7 @@ from reconciler.core.actions import (
     AddToGroups,
     Adopt,
     CompleteGroup,
+    CompleteGroupShadow,
     CompleteShadow,
     ConfirmAccount,
     CreateAccount,
@@ -181,6 +182,8 @@ def after(seen: Observed, action: Action) -> Observed:  # noqa: C901, PLR0911, P
             return _with_members(seen, action.group, add=action.user)
         case CompleteGroup():
             return _with_group(seen, Group(action.user, action.gid, frozenset()))
+        case CompleteGroupShadow():
+            return replace(seen, shadow_groups=(seen.shadow_groups or frozenset()) | {action.user})
         case CompleteShadow():
             return _with_login(seen, action.user, Login())
         case AddSubids():
@@ -320,7 +323,8 @@ def _with_group(seen: Observed, group: Group) -> Observed:
         raise ToolFailed(f"groupadd exited 9: group '{group.name}' already exists", seen)
     if group.gid in seen.gids:
         raise ToolFailed(f"groupadd exited 4: GID '{group.gid}' already exists", seen)
-    return replace(seen, groups={**seen.groups, group.name: group})
+    shadow_groups = None if seen.shadow_groups is None else seen.shadow_groups | {group.name}
+    return replace(seen, groups={**seen.groups, group.name: group}, shadow_groups=shadow_groups)
 
 
 def _with_members(seen: Observed, group: str, add: str = "", remove: str = "") -> Observed:

@@ -639,7 +639,8 @@ def check_maps(name: str, plan: Plan, observed: Observed, actions: list[Action])
 
 def check_the_account_has_its_own_alone(found: Explanation) -> None:
     """See that nothing was put to the account because its own place is missing."""
-    kinds = {"create_account", "adopt_account", "complete_group", "confirm_account", "forget_record", "remove_ghost"}
+    kinds = {"create_account", "adopt_account", "complete_group", "complete_group_shadow"}
+    kinds |= {"confirm_account", "forget_record", "remove_ghost"}
     account = at(found, "account", "account")
     assert {action.kind for action in account.actions} - {"record_identities"} <= kinds
 

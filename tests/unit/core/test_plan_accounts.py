@@ -148,6 +148,11 @@ def test_the_primary_group_counts_as_membership() -> None:
     [
         pytest.param({"shadow": {}}, "~ shadow line: missing → password locked", id="shadow"),
         pytest.param(
+            {"shadow_groups": frozenset({"root"})},
+            "~ gshadow line of the group alice: missing → no password",
+            id="gshadow",
+        ),
+        pytest.param(
             {"groups": marked().member("alice", MANAGED_GROUP).observed.groups},
             "~ primary group 1000: missing → alice",
             id="group",
@@ -177,6 +182,17 @@ def test_the_primary_group_counts_as_membership() -> None:
 )
 def test_what_a_killed_useradd_left_out_is_completed(facts: dict[str, object], line: str) -> None:
     assert line in told(half_made().having(**facts).plan(person("alice")), "alice")
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [{"alice": Group("alice", 1234, frozenset())}, {"staff": Group("staff", 1000, frozenset())}],
+    ids=["of another id", "of another name"],
+)
+def test_the_gshadow_line_of_a_group_that_is_not_the_accounts_own_is_left_alone(groups: dict[str, Group]) -> None:
+    others = {name: group for name, group in half_made().observed.groups.items() if name != "alice"}
+    machine = half_made(groups=others | groups, shadow_groups=frozenset({"root"}))
+    assert not [line for line in told(machine.plan(person("alice")), "alice") if "gshadow" in line]
 
 
 def test_a_home_with_a_part_of_the_skel_is_filled_up() -> None:

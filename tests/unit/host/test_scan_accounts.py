@@ -132,6 +132,11 @@ def test_an_empty_shadow_is_an_error(file: Write) -> None:
         scan.scan_shadow(file(""))
 
 
+def test_the_names_in_gshadow_are_read_where_there_is_such_a_file(file: Write, tmp_path: Path) -> None:
+    assert scan.scan_shadow_groups(file("root:*::\nalice:!::\n")) == frozenset({"root", "alice"})
+    assert scan.scan_shadow_groups(tmp_path / "gshadow") is None
+
+
 def test_subordinate_ids_are_read_and_a_host_may_have_none(file: Write, tmp_path: Path) -> None:
     assert scan.scan_subids(file("alice:100000:65536\n1001:165536:65536\n")) == (
         SubidRange("alice", 100_000, 65536),
