@@ -8,14 +8,15 @@ from tests.machine.machine import Machine
 
 PLANS = "/run/sweep/tools"
 
-# In place of a tool. What is planned for it lies in PLANS/TOOL/KEY, where KEY is the last part of one of its words, or
-# the user that it runs as, or `any`: that it is traced, or where it is killed and whether the run that started it is
-# too. A plan is for one time.
+# In place of a tool. What is planned for it lies in PLANS/TOOL/KEY: that it is traced, or where it is killed, and that
+# the run that started it is too. KEY is the last part of one of its words, or `any`; for a certain user's, USER:KEY.
+# A plan is for one time.
 TOOL = f"""\
 #!/bin/sh
 tool=${{0##*/}}
-for word in "$@" "${{USER-}}" any; do
+for word in "$@" any; do
     key=${{word##*/}}
+    [ -f "{PLANS}/$tool/$key" ] || key=${{USER-}}:$key
     plan={PLANS}/$tool/$key
     [ ! -f "$plan" ] || break
 done
@@ -38,15 +39,16 @@ chmod -R a+rwX /run/sweep
 
 
 def make_killable(machine: Machine, *tools: str) -> None:
-    """Put these tools in place: names that are searched for, or paths."""
+    """Put these tools in place: names, or paths where they are found before those of /usr/bin."""
     for tool in tools:
         path = tool if tool.startswith("/") else f"/usr/sbin/{tool}"
+        name = path.rpartition("/")[2]
         if machine.exists(path):
             machine.run("mv", path, f"{path}.real")
         else:
-            machine.run("ln", "--symbolic", f"/usr/bin/{tool}", f"{path}.real")
+            machine.run("ln", "--symbolic", f"/usr/bin/{name}", f"{path}.real")
         machine.write(path, TOOL, mode=0o755)
-        machine.sh(MAKE_PLANS, path.rpartition("/")[2])
+        machine.sh(MAKE_PLANS, name)
 
 
 def plan(machine: Machine, tool: str, plans: Mapping[str, str]) -> None:

@@ -45,7 +45,7 @@ cp -a "$saved/." /
 """
 
 # Says what is there: for each place its mode, owner and content, and for each unit its state. What no two runs have
-# alike is left out: the record of a run, times.
+# alike is left out: the record of a run, times, what git keeps for itself.
 LOOK = r"""
 import hashlib, json, os, re, stat, subprocess
 found = {}
@@ -71,7 +71,7 @@ def tell(path):
         content = ""
     content = re.sub(r'"since": \d+', '"since": 0', content)
     found[path] = f"{oct(status.st_mode)} {status.st_uid}:{status.st_gid} {content}"
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode) and not path.endswith("/.git"):
         for name in sorted(os.listdir(path)): tell(f"{path}/{name}")
 for place in PLACES.split():
     if place in ACCOUNTS.split():

@@ -76,7 +76,7 @@ def assert_all_is_there(sweep: Sweep) -> None:
 
 @pytest.mark.parametrize(
     ("start", "least", "size"),
-    [(before_a_first_run, 60, 6), (before_one_person_more, 40, 3), (before_a_changed_limit, 10, 2)],
+    [(before_a_first_run, 60, 3), (before_one_person_more, 40, 2), (before_a_changed_limit, 10, 1)],
 )
 def test_a_run_killed_at_any_change_is_completed_by_the_next(
     machine: Machine, start: Callable[[Machine], Sweep], least: int, size: int
@@ -109,7 +109,7 @@ def test_the_whole_unit_killed_at_any_moment_is_completed_by_its_next_run(machin
     started = time.monotonic()
     machine.run(*SERVICE)
     whole = time.monotonic() - started
-    moments = scaled(3, 80)
+    moments = scaled(2, 80)
     for moment in range(moments):
         seconds = whole * (moment + 0.5) / moments
         whom = ("all", "main")[moment % 2]

@@ -43,6 +43,60 @@ KILLED: tuple[Row, ...] = (
         "the next run completes the account",
         machine("interrupted_useradd"),
     ),
+    Row(
+        "tools",
+        "SIGKILL anywhere inside `groupadd`, `gpasswd` or `usermod`, alone or with the run that started it",
+        "the next run completes the account",
+        machine("interrupted_useradd::another_tool_killed_anywhere_is_finished_by_the_next_run"),
+        "`groupadd` is killed for people's own groups; killed for the group `rosterd` or a tier's, it can leave that"
+        " group without a line in gshadow, which stays so and which nothing of rosterd's needs.",
+    ),
+    Row(
+        "killed",
+        "SIGKILL before each change of a run's own, and before each message to systemd that changes something (also"
+        " between enabling and the reload): a first run, one person more, a changed limit, a lost home",
+        "the next run leaves all that an undisturbed one leaves, byte for byte: accounts, services, maps, ports, records,"
+        " a secret over several lines; no temporary file, no record left open",
+        (
+            *machine("sweep::a_run_killed_at_any_change_is_completed_by_the_next"),
+            *machine("sweep::a_run_killed_between_enabling_and_the_reload_has_it_active_after_the_next"),
+            *machine("interrupted_useradd::a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next"),
+        ),
+        "Only the first kill of two in a row; and not before an fsync, which leaves a killed process's files as they are"
+        " (power cuts are another row).",
+    ),
+    Row(
+        "unit",
+        "SIGKILL for the whole of rosterd.service, or its main process, at moments spread evenly over a first run",
+        "as above, by the next start of the service",
+        machine("sweep::the_whole_unit_killed_at_any_moment_is_completed_by_its_next_run"),
+        "Moments are some ten milliseconds apart.",
+    ),
+    Row(
+        "cut",
+        "SIGKILL at any change of a cut or a return, in the `usermod` that it starts, and after any of its actions",
+        "the next run finishes it, the same command where nothing was on record yet; what is closed stays closed, by"
+        " logins tried in between; after the return all is as before",
+        machine("interrupted_cut"),
+        "Messages to systemd and the child that kills processes are passed between actions only, not one by one.",
+    ),
+    Row(
+        "destroyed",
+        "SIGKILL at any change of `destroy` or `restore`, or of a tool that they start",
+        "the same command finishes; nothing is gone that no sound archive on record holds; every archive restores, with all"
+        " as before; nobody gets in",
+        machine("destroy_killed"),
+        "`tar` changes nothing itself while it archives, so `gzip`, which writes, is killed for it. `find` and `sync` only"
+        " look or wait.",
+    ),
+    Row(
+        "homes",
+        "SIGKILL at any change of rosterd's while steps in homes are taken, of the child that takes them, or of `git clone`",
+        "the next run finishes the steps; each home as after an undisturbed run, each clone sound by `git fsck`",
+        machine("sweep_homes"),
+        "What a killed `git clone` has started itself ends by itself. The agent's own command is a stand-in elsewhere, and"
+        " not killed.",
+    ),
 )
 
 
