@@ -215,14 +215,13 @@ class Sweep:
             argv = ("strace", "-qq", "-o", "/dev/null", *point.inject, "--", *self.argv)
             return self.machine.run(*argv, check=False).code == KILLED
 
-        self.disturb(point, killed, self.argv)
+        self.tally.not_reached += not self.disturb(point, killed, self.argv)
 
-    def disturb(self, where: object, killed: Callable[[], bool], again: tuple[str, ...]) -> None:
-        """Disturb the command in any way that returns whether it was killed, then let `again` be run, and look."""
+    def disturb(self, where: object, killed: Callable[[], bool], again: tuple[str, ...]) -> bool:
+        """Disturb the command in any way that returns whether it was killed; if so, let `again` be run, and look."""
         self.reset()
         if not killed():
-            self.tally.not_reached += 1
-            return
+            return False
         between = look(self.machine)
         torn, lost = torn_files(between, self.before, self.after), lost_lines(between, self.before)
         done = self.machine.run(*again, check=False)
@@ -230,3 +229,4 @@ class Sweep:
         wrong = differences(found, self.after)
         wrong += [] if done.code == 0 else [str(done)]
         self.tally.add(where, torn=torn, lost=[*lost, *lost_lines(found, self.before)], wrong=wrong)
+        return True

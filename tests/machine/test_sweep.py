@@ -21,6 +21,8 @@ LIMITED = f"""\
 # A variable that is called like the port, but is a part of a secret.
 OWN_LINES = "# anna's own\nTOKEN=secret\nNOTE='several\nT3_PORT=1\nlines'\n"
 RUN = ("rosterd", "reconcile")
+MOMENTS = scaled(2, 80)
+GOLDEN = 0.618034  # its multiples are spread evenly, however many there are
 SERVICE = ("systemctl", "start", "rosterd.service")
 
 
@@ -91,7 +93,7 @@ def test_a_run_killed_at_any_change_is_completed_by_the_next(
 
 
 def test_a_run_killed_between_enabling_and_the_reload_has_it_active_after_the_next(machine: Machine) -> None:
-    """Also before each job, which is where a service is enabled, known to systemd, and not running."""
+    """The one point of a first run that is never left out of a sample."""
     sweep = before_a_first_run(machine)
     messages = [point for point in sweep.undisturbed() if point.call == "sendmsg"]
     assert_all_is_there(sweep)
@@ -109,12 +111,14 @@ def test_the_whole_unit_killed_at_any_moment_is_completed_by_its_next_run(machin
     started = time.monotonic()
     machine.run(*SERVICE)
     whole = time.monotonic() - started
-    moments = scaled(2, 80)
-    for moment in range(moments):
-        seconds = whole * (moment + 0.5) / moments
-        whom = ("all", "main")[moment % 2]
-        sweep.disturb(f"{whom} after {seconds:.3f} s", partial(unit_killed, machine, whom, seconds), SERVICE)
+    # A run is now faster, now slower: where one was over before its moment, another moment is drawn.
+    for drawn in range(1, 3 * MOMENTS + 10):
+        if sweep.tally.points < MOMENTS:
+            seconds, whom = whole * (drawn * GOLDEN % 1), ("all", "main")[drawn % 2]
+            killed = partial(unit_killed, machine, whom, seconds)
+            whole *= 1 if sweep.disturb(f"{whom} after {seconds:.3f} s", killed, SERVICE) else 0.95
     sweep.tally.judge("unit", "the unit")
+    assert sweep.tally.points == MOMENTS
 
 
 def unit_killed(machine: Machine, whom: str, seconds: float) -> bool:

@@ -55,14 +55,14 @@ KILLED: tuple[Row, ...] = (
         "killed",
         "SIGKILL before each change of a run's own, and before each message to systemd that changes something (also"
         " between enabling and the reload): a first run, one person more, a changed limit, a lost home",
-        "the next run leaves all that an undisturbed one leaves, byte for byte: accounts, services, maps, ports, records,"
-        " a secret over several lines; no temporary file, no record left open",
+        "the next run leaves all that an undisturbed one leaves, byte for byte: accounts, services, maps, ports,"
+        " records, a secret over several lines; no temporary file, no record left open",
         (
             *machine("sweep::a_run_killed_at_any_change_is_completed_by_the_next"),
             *machine("sweep::a_run_killed_between_enabling_and_the_reload_has_it_active_after_the_next"),
             *machine("interrupted_useradd::a_run_killed_anywhere_while_it_makes_a_home_is_completed_by_the_next"),
         ),
-        "Only the first kill of two in a row; and not before an fsync, which leaves a killed process's files as they are"
+        "One kill, and not two in a row; and not before an fsync, which changes no file as another process sees it"
         " (power cuts are another row).",
     ),
     Row(
@@ -83,19 +83,20 @@ KILLED: tuple[Row, ...] = (
     Row(
         "destroyed",
         "SIGKILL at any change of `destroy` or `restore`, or of a tool that they start",
-        "the same command finishes; nothing is gone that no sound archive on record holds; every archive restores, with all"
-        " as before; nobody gets in",
+        "the same command finishes; nothing is gone that no sound archive on record holds; every archive restores,"
+        " with all as before; nobody gets in",
         machine("destroy_killed"),
-        "`tar` changes nothing itself while it archives, so `gzip`, which writes, is killed for it. `find` and `sync` only"
-        " look or wait.",
+        "`tar` changes nothing itself while it archives, so `gzip`, which writes, is killed for it. `find` and `sync`"
+        " only look or wait.",
     ),
     Row(
         "homes",
-        "SIGKILL at any change of rosterd's while steps in homes are taken, of the child that takes them, or of `git clone`",
+        "SIGKILL at any change of rosterd's while steps in homes are taken, of the child that takes them, or of"
+        " `git clone`",
         "the next run finishes the steps; each home as after an undisturbed run, each clone sound by `git fsck`",
         machine("sweep_homes"),
-        "What a killed `git clone` has started itself ends by itself. The agent's own command is a stand-in elsewhere, and"
-        " not killed.",
+        "What a killed `git clone` has started itself ends by itself. The agent's own command is not there, so not"
+        " killed.",
     ),
 )
 
