@@ -16,13 +16,22 @@ def take_directory(step: DirectoryStep, home: Home) -> Ended:
     path = home.inside(step.path)
     make_parents(path, home)
     try:
-        path.mkdir()
-        path.chmod(int(step.mode, 8))  # the mode given to mkdir() is subject to the umask
+        _make(path, int(step.mode, 8))
     except FileExistsError:
         if not path.is_dir():
             raise InTheWay(f"{home.shown(path)} is there and is no folder") from None
         return Ended(Ending.DONE, "already there", (exists(path),))
     return Ended(Ending.DONE, "made", (exists(path),))
+
+
+def _make(path: Path, mode: int) -> None:
+    """Make a folder that has its mode from the start: whoever is killed in between must not leave it wider for ever."""
+    umask = os.umask(0)
+    try:
+        path.mkdir(mode)
+    finally:
+        os.umask(umask)
+    path.chmod(mode)  # an ACL of the folder above can have taken something from it
 
 
 def make_parents(path: Path, home: Home) -> None:

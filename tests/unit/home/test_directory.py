@@ -38,6 +38,18 @@ def test_a_folder_is_made_once_with_its_mode(home: Home, umask: int) -> None:
         assert still(watch)
 
 
+def test_a_folder_is_never_wider_than_it_is_to_be(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a kill after it was made: nobody looks at the mode of a folder that is there."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "chmod", killed)
+    with pytest.raises(KeyboardInterrupt):
+        take_directory(DirectoryStep("a", "0700"), home)
+    assert mode(home.path / "a") == 0o700
+
+
 def test_what_is_there_keeps_its_mode_and_its_content(home: Home) -> None:
     (home.path / "a").mkdir(mode=0o711)
     (home.path / "a/own").write_text("own")
