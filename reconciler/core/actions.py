@@ -685,12 +685,15 @@ class OpenLogin(_OfUser):
 
 @dataclass(frozen=True, slots=True)
 class ResumeJobs(_OfUser):
-    """Put the held crontab, and the at jobs that are still to come, back."""
+    """Put the held crontab, and the at jobs that are still to come, back.
+
+    Not while the login could not be opened: atd destroys a job that comes due for an expired account.
+    """
 
     phase: ClassVar = Phase.RESUME
     sign: ClassVar = Sign.CHANGE
     kind: ClassVar = "resume_jobs"
-    aspect: ClassVar = ("jobs",)
+    aspect: ClassVar = ("login", "jobs")
     user: str
     crontab: bool
     at_jobs: tuple[str, ...]
