@@ -172,7 +172,7 @@ class Tally:
         self.torn_files += len(torn)
         self.lost_lines += len(lost)
         self.converged += not wrong
-        self.wrong += [f"{where}\n    {problem}" for problem in (*torn, *lost, *wrong)]
+        self.wrong += [f"{where}\n    {problem}" for problem in (*(f"torn: {file}" for file in torn), *lost, *wrong)]
 
     def judge(self, row: str, name: str) -> None:
         """Note the counts in a row, then see that nothing was wrong, and that nearly all points were reached."""

@@ -204,7 +204,10 @@ COMMANDS = {"destroy": ("rosterd", "destroy", "alice", "--yes", "alice"), "resto
 
 
 def kills_of(machine: Machine, command: str, size: int) -> list[Kill]:
-    """Give the command undisturbed, and return where it can be killed, from its first record on."""
+    """Give the command undisturbed, and return where it can be killed, from its first record on.
+
+    Of the tools it is every other point: each costs a deletion and a return.
+    """
     for tool, key in TOOLS[command]:
         plan_traces(machine, key, tool)
     own = traced_points(machine, *COMMANDS[command])
@@ -213,7 +216,7 @@ def kills_of(machine: Machine, command: str, size: int) -> list[Kill]:
     for tool, key in TOOLS[command]:
         points = traced_points_of(machine, tool, key)
         assert points, tool
-        found += [Kill(point, tool, key) for point in points]
+        found += [Kill(point, tool, key) for point in points[::2]]
     return sample(found, size)
 
 

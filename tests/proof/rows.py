@@ -82,7 +82,7 @@ KILLED: tuple[Row, ...] = (
     ),
     Row(
         "destroyed",
-        "SIGKILL at any change of `destroy` or `restore`, or of a tool that they start",
+        "SIGKILL at any change of `destroy` or `restore`, or at every other one of a tool that they start",
         "the same command finishes; nothing is gone that no sound archive on record holds; every archive restores,"
         " with all as before; nobody gets in",
         machine("destroy_killed"),
