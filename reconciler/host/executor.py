@@ -241,16 +241,14 @@ class HostExecutor:
 
     def _confirm(self, actions: Sequence[ConfirmAccount]) -> Iterator[Outcome]:
         """Forget that accounts are being created once all of them is on disk: useradd leaves homes to the kernel."""
-        accounts = scan_passwd(_ETC / "passwd")
-        folders = {
-            action: str(Path(accounts[action.user].home).parent) for action in actions if action.user in accounts
-        }
+        homes = {account.name: Path(account.home) for account in scan_passwd(_ETC / "passwd").values()}
+        folders = {action.user: str(homes[action.user].parent) for action in actions if action.user in homes}
         failed = self._guarded(
             sorted({str(_ETC), *folders.values()}),
             lambda folder: run(("sync", "--file-system", "--", folder), timeout=_SYNC_SECONDS).or_fail(),
         )
         for action in actions:
-            why = failed.get(str(_ETC)) or failed.get(folders.get(action, ""))
+            why = failed.get(str(_ETC)) or failed.get(folders.get(action.user, ""))
             yield Outcome(action, Status.FAILED, why) if why else self._attempt(action)
 
     def _write_port(self, action: WritePort) -> None:
