@@ -5,27 +5,34 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from tests.proof.rows import ROWS, Row
+from tests.proof.rows import GROUPS, ROWS, Row
 
 TEMPLATE = Path(__file__).parent / "reliability.md.in"
+HEAD = ("| row | fault or attack | what must come of it | what came of it |", "|---|---|---|---|")
+
+Found = Mapping[str, Any]
 
 
-def page(known: Mapping[str, Mapping[str, Any]]) -> str:
+def page(known: Mapping[str, Found]) -> str:
     """Return the page; `known` is what came out, by row."""
     text = Template(TEMPLATE.read_text())
     return text.substitute(
-        rows="\n".join(_row(row, known.get(row.key)) for row in ROWS),
-        uncovered="\n".join(_uncovered()),
+        groups="\n".join(_groups(known)),
+        uncovered="\n".join(f"- `{row.key}`: {row.uncovered}" for row in ROWS if row.uncovered),
+        tests="\n".join(f"- `{row.key}`: {_tests(row)}" for row in ROWS),
         runs="\n".join(_runs(known)),
     )
 
 
-def _row(row: Row, found: Mapping[str, Any] | None) -> str:
-    tests = ", ".join(f"`{test.removeprefix('tests/')}`" for test in row.tests)
-    return f"| {row.fault} | {row.outcome} | {_came_out(found)} | {tests} |"
+def _groups(known: Mapping[str, Found]) -> Iterator[str]:
+    for heading, rows in GROUPS.items():
+        yield from (f"## {heading}", "", *HEAD)
+        for row in rows:
+            yield f"| `{row.key}` | {row.fault} | {row.outcome} | {_came_out(known.get(row.key))} |"
+        yield ""
 
 
-def _came_out(found: Mapping[str, Any] | None) -> str:
+def _came_out(found: Found | None) -> str:
     if found is None:
         return "not run"
     told = [f"{count:,} {name.replace('_', ' ')}" for name, count in found["counts"].items()]
@@ -35,13 +42,18 @@ def _came_out(found: Mapping[str, Any] | None) -> str:
     return ("" if not found["failed"] else "**FAILED**: ") + "; ".join(told)
 
 
-def _uncovered() -> Iterator[str]:
-    for row in ROWS:
-        if row.uncovered:
-            yield f"- {row.fault}: {row.uncovered}"
+def _tests(row: Row) -> str:
+    """Return the tests of a row, those of one file together."""
+    by_file: dict[str, list[str]] = {}
+    for test in row.tests:
+        file, _, function = test.removeprefix("tests/").partition("::")
+        by_file.setdefault(file, []).extend([function] if function else [])
+    return "; ".join(
+        f"`{file}`" + (f" ({', '.join(functions)})" if functions else "") for file, functions in by_file.items()
+    )
 
 
-def _runs(known: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _runs(known: Mapping[str, Found]) -> Iterator[str]:
     runs: dict[tuple[str, ...], list[str]] = {}
     for key, found in known.items():
         about = tuple(str(found[name]) for name in ("date", "commit", "systemd", "kernel"))

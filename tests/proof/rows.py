@@ -451,4 +451,12 @@ OTHERS: tuple[Row, ...] = (
 )
 
 
-ROWS = (*KILLED, *FAILING, *FUZZED, *TOGETHER, *ATTACKED, *OTHERS)
+GROUPS = {
+    "Killed": KILLED,
+    "Power and errors": FAILING,
+    "By chance": FUZZED,
+    "At the same time": TOGETHER,
+    "Attacks and secrets": ATTACKED,
+    "What people write, and who they are": OTHERS,
+}
+ROWS = tuple(row for group in GROUPS.values() for row in group)
