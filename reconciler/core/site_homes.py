@@ -59,7 +59,8 @@ GIT_BASE = Rule(
     "the address that repositories are below, without a password, as in https://git.example.org/team",
 )
 BRANCH = Rule(
-    re.compile(r"(?!.*\.\.)(?!.*//)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}(?<!/)(?<!\.lock)"), "the name of a branch"
+    re.compile(r"(?!.*\.\.)(?!.*//)(?!.*/\.)[A-Za-z0-9][A-Za-z0-9._/-]{0,199}(?<![/.])(?<!\.lock)"),
+    "the name of a branch",
 )
 MODE = Rule(re.compile(r"0[0-7]{3}"), 'four octal digits in quotes, as in "0644"')
 HTTP_URL = Rule(re.compile(rf"https?://{HOST}(?::[^\s/@:\[\]]+)?(?:/\S*)?"), "an http or https address")

@@ -116,8 +116,6 @@ def _messages(answer: bytes) -> Iterator[tuple[int, bytes]]:
     position = 0
     while position + _HEADER.size <= len(answer):
         length, kind, *_ = _HEADER.unpack_from(answer, position)
-        if length < _HEADER.size:
-            raise ScanFailed(f"listening sockets: a message of {length} bytes")
         yield kind, answer[position + _HEADER.size : position + length]
         position += (length + 3) & ~3
 

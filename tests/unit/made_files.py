@@ -219,7 +219,8 @@ def broken(random: Random, good: Document) -> Document:
         case 2:
             parent.append(random.choice(STRANGE))
         case 3:
-            other, place = random.choice(spots)
+            # Of another entry, where there is one: what may stand once alone then stands twice.
+            other, place = random.choice([spot for spot in spots if spot[1] == key] if _flag(random) else spots)
             parent[key] = copy.deepcopy(other.get(place) if isinstance(other, dict) else random.choice(STRANGE))
         case _:
             parent[key] = random.choice(STRANGE)

@@ -490,7 +490,13 @@ def is_branch(value: Tree) -> bool:
     """Say whether git could take it for a branch (git-check-ref-format(1)), and not for an option."""
     name = text_of(value) or ""
     bad = name.startswith(("-", "/")) or name.endswith(("/", ".", ".lock"))
-    return bool(name) and not bad and ".." not in name and "@{" not in name and not re.search(r"[\s~^:?*\[\\]|//", name)
+    return (
+        bool(name)
+        and not bad
+        and ".." not in name
+        and "@{" not in name
+        and not re.search(r"[\s~^:?*\[\\]|//|/\.", name)
+    )
 
 
 def is_git_address(value: Tree) -> bool:

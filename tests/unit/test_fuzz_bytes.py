@@ -40,7 +40,7 @@ CHECKOUT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
 # How many of a thousand cases each kind of file gets.
 SHARES = {"roster": 330, "site": 220, "env": 150, "records": 120, "accounts": 100, "maps": 40, "kernel": 40}
-THOUSANDS = {"sample": 6, "full": 1000}
+THOUSANDS = {"sample": 12, "full": 1000}
 # One of so many refused files is shown to the strict checker too, which takes its time.
 ASKED = 20
 
@@ -375,7 +375,7 @@ def kernel_readers(folder: Path) -> Iterator[Target]:
 
     yield Target("mountinfo", [MOUNTS], LINE_WORDS, read_mounts)
     seeds = [diag(3773, cgroup=True) + diag(22, cgroup=False), diag(3773, cgroup=False) + DONE]
-    yield Target("sock_diag", seeds, (b"\0", b"\1", b"\2", b"\xff\xff\xff\xff"), read_sockets)
+    yield Target("sock_diag", seeds, (b"\0" * 4, b"\0", b"\1", b"\2", b"\xff" * 4), read_sockets)
     names = [b"\rUid:\t0\t0\t0\t0", b"\rState:\tZ", b"\x0bUid:\t0", b"bash", b"a b)"]
     yield Target(
         "process name", names, (b"\r", b"\n", b"\\", b":\t", b"Uid:\t0", b"\x85", b"\x1c", b"\xff"), read_status
