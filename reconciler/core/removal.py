@@ -288,6 +288,18 @@ class RecreateGroups:
 
 
 @dataclass(frozen=True, slots=True)
+class CompleteOwnGroup:
+    """Write the gshadow line that an interrupted restore left out for the group of the person's own."""
+
+    kind: ClassVar = "complete_own_group"
+    user: str
+
+    def describe(self) -> str:
+        """Say what changes, in one line."""
+        return f"gshadow line of the group {self.user}: missing → no password"
+
+
+@dataclass(frozen=True, slots=True)
 class RecreateAccount:
     """Make the account with its old ids, expired and with a locked password; no file."""
 
@@ -427,6 +439,7 @@ Removal = (
     | ReopenTombstone
     | RecordCut
     | RecreateGroups
+    | CompleteOwnGroup
     | RecreateAccount
     | CloseAccount
     | RejoinGroups

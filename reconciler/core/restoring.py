@@ -11,6 +11,7 @@ from reconciler.core.records import Tombstone
 from reconciler.core.removal import (
     Belongings,
     CloseAccount,
+    CompleteOwnGroup,
     DropStaging,
     ForgetCut,
     Match,
@@ -78,6 +79,8 @@ def _account(stone: Tombstone, observed: Observed) -> Iterator[Removal]:
     own = observed.groups.get(name)
     if own is None or MANAGED_GROUP not in observed.groups:
         yield RecreateGroups(name, stone.gid if own is None else None, MANAGED_GROUP not in observed.groups)
+    if own is not None and observed.shadow_groups is not None and name not in observed.shadow_groups:
+        yield CompleteOwnGroup(name)
     if name not in observed.accounts:
         yield RecreateAccount(name, stone, groups)
     else:

@@ -19,6 +19,7 @@ from reconciler.core.observed import Account
 from reconciler.core.removal import (
     ArchiveFiles,
     CloseAccount,
+    CompleteOwnGroup,
     CompleteTombstone,
     DeleteAccount,
     DeleteEnvFiles,
@@ -134,6 +135,8 @@ class Remover:
                     _tool("groupadd", "--system", "--", MANAGED_GROUP)
                 if step.gid is not None:
                     _tool("groupadd", "--gid", str(step.gid), "--", step.user)
+            case CompleteOwnGroup():
+                _tool("gpasswd", "--restrict", "--", step.user)
             case RecreateAccount():
                 _recreate_account(step)
             case CloseAccount():
