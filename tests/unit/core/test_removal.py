@@ -18,6 +18,7 @@ from reconciler.core.removal import (
     ArchiveFiles,
     Belongings,
     CloseAccount,
+    CompleteOwnGroup,
     DeleteTree,
     DropOrphans,
     HomePlace,
@@ -480,6 +481,14 @@ def test_the_group_of_managed_accounts_is_made_if_it_is_gone() -> None:
     assert RecreateGroups("alice", UID, managed=True) in restoring(of, ARCHIVED)
 
 
+def test_a_group_that_a_killed_groupadd_left_without_its_gshadow_line_gets_it() -> None:
+    of = deleted()
+    of = of.having(groups={**of.observed.groups, "alice": Group("alice", UID, frozenset())})
+    assert CompleteOwnGroup("alice") in restoring(of.having(shadow_groups=frozenset({"root"})), ARCHIVED)
+    whole = of.having(shadow_groups=frozenset({"root", "alice"}))
+    assert CompleteOwnGroup("alice") not in restoring(whole, ARCHIVED)
+
+
 # --- forget ---
 
 
@@ -513,7 +522,7 @@ def test_each_step_says_in_one_line_what_changes() -> None:
     has = replace(belongings(), staging=("/home/.alice.rosterd-new",))
     steps = [*destroying(cut_off(), has), *restoring(deleted(), ARCHIVED), *forget_steps("alice", deleted().observed)]
     steps += [DropOrphans("alice", ("docker",), UID, shadow=True, gshadow=True), CloseAccount("alice")]
-    steps += [RejoinGroups("alice", ("docker",))]
+    steps += [RejoinGroups("alice", ("docker",)), CompleteOwnGroup("alice")]
     assert {type(step) for step in steps} == set(get_args(Removal))
     for step in steps:
         assert step.user == "alice"
