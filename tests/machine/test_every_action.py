@@ -71,6 +71,7 @@ systemctl start front.service
 # What a killed run, or somebody by hand, leaves.
 DAMAGE = """
 sed -i '/^ada:/d' /etc/shadow /etc/group /etc/gshadow /etc/subuid
+sed -i '/^bob:/d' /etc/gshadow
 rm -r /home/alice
 for name in bob dora; do
     echo "{\\"uid\\": $(id -u $name), \\"gid\\": $(id -g $name)}" >/var/lib/rosterd/creating/$name
@@ -190,6 +191,7 @@ def assert_mended(machine: Machine) -> None:
     assert machine.run("passwd", "--status", "ada").out.split()[1] == "L"
     assert entry_of(machine, "group", "ada")[2] == entry_of(machine, "passwd", "ada")[3]
     assert machine.run("grep", "--count", "^ada:", "/etc/subuid").out == "1\n"
+    assert entry_of(machine, "gshadow", "bob") == ["bob", "!", "", ""]
     for name in ("alice", "bob", "dora"):
         assert look(machine, f"/home/{name}") == f"{name}:{name} 700"
         assert look(machine, f"/home/{name}/.profile").startswith(f"{name}:{name} ")
