@@ -18,7 +18,7 @@ AHEAD_FROM = 10_000
 
 # Rounds of rosterd and its floor by the number of users; of the other tools; of first runs, each in a new machine.
 ROUNDS = {10: 9, 100: 9, 1_000: 7, 10_000: 5}
-PEER_ROUNDS = {10: 2, 100: 1}
+PEER_ROUNDS = {10: 1}
 FIRST_ROUNDS = {10: 5, 100: 3, 1_000: 2}
 ADDED_ROUNDS = {10: 3}
 ANSWERS = {10: 3, 100: 5}
