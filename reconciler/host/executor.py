@@ -52,7 +52,7 @@ from reconciler.core.home_steps import Ending, Result
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
-from reconciler.errors import AccountFilesLocked, FileRefused, RosterdError, StepFailed
+from reconciler.errors import AccountFilesLocked, FileRefused, RosterdError, ScanFailed, StepFailed
 from reconciler.host import cutting, drop_ins, files, lock, proxies
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.homes import Said, take_steps
@@ -241,7 +241,11 @@ class HostExecutor:
 
     def _confirm(self, actions: Sequence[ConfirmAccount]) -> Iterator[Outcome]:
         """Forget that accounts are being created once all of them is on disk: useradd leaves homes to the kernel."""
-        homes = {account.name: Path(account.home) for account in scan_passwd(_ETC / "passwd").values()}
+        try:
+            homes = {account.name: Path(account.home) for account in scan_passwd(_ETC / "passwd").values()}
+        except ScanFailed as error:
+            yield from (Outcome(action, Status.FAILED, str(error)) for action in actions)
+            return
         folders = {action.user: str(homes[action.user].parent) for action in actions if action.user in homes}
         failed = self._guarded(
             sorted({str(_ETC), *folders.values()}),
@@ -411,7 +415,7 @@ class HostExecutor:
         for unit in units:
             try:
                 call(unit)
-            except StepFailed as error:
+            except (StepFailed, OSError) as error:
                 failed[unit] = str(error)
         return failed
 

@@ -28,7 +28,7 @@ from reconciler.core.actions import (
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.records import CutRecord, Records, Step
-from reconciler.errors import StepFailed
+from reconciler.errors import ScanFailed, StepFailed
 from reconciler.host import cutting, drop_ins, executor, outside
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.executor import HostExecutor
@@ -200,6 +200,26 @@ def test_records_are_removed_when_homes_and_accounts_are_on_disk_which_is_asked_
     assert [outcome.why for outcome in outcomes] == ["", "", "sync exited 1: an I/O error"]
     assert ran == ["sync --file-system -- /etc", "sync --file-system -- /home", "sync --file-system -- /srv"]
     assert state.intents() == {"carol": (1000, 1000)}
+
+
+def test_where_the_accounts_cannot_be_read_or_sync_cannot_be_heard_the_record_stays_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(_path: Path) -> dict[str, Account]:
+        raise ScanFailed("/etc/passwd: Input/output error")
+
+    def deaf(*_: object, **__: object) -> Finished:
+        raise OSError(5, "Input/output error")
+
+    state = State(tmp_path)
+    state.save_intent("bob", 1000, 1000)
+    monkeypatch.setattr(executor, "run", deaf)
+    for scan in (unreadable, lambda _: {"bob": Account("bob", 1000, 1000, "/home/bob", "/bin/sh")}):
+        monkeypatch.setattr(executor, "scan_passwd", scan)
+        (outcome,) = HostExecutor(Recording(), state).apply([ConfirmAccount("bob")])
+        assert outcome.status is Status.FAILED
+        assert "Input/output error" in outcome.why
+    assert state.intents() == {"bob": (1000, 1000)}
 
 
 def test_no_record_is_removed_while_etc_is_not_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
