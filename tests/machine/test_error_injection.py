@@ -31,6 +31,7 @@ QUIET = re.compile(
     r'mkdir\("/(var/lib|run)/rosterd(/homes|/archives)?"|'  # it is there already
     r"/run/rosterd/waiting|"  # it only makes haste
     r"/home/\w+/|bin/claude|"  # what a step relies on is looked at again by the step itself
+    r'"/home/\w+", |'  # a cut needs nothing of a home; everybody else's is told of
     r"/etc/rosterd|\"/etc\"|\"/\"|"  # the files have changed, so it seems: it goes again
     r"/proc/((self|\d+)/)?(status|mounts)|/sys/fs/cgroup|"  # of libraries, and of which services a slice holds
     r"write\(\d+<(pipe|anon_inode)"  # nobody listens any more
@@ -105,7 +106,7 @@ def judge(seen: Seen, hit: str, error: str, result: Result, *, changed: bool) ->
 
 def is_named(hit: str, error: str, said: str) -> bool:
     """Say whether the file, or its folder, and the error are told."""
-    if "cannot be looked at, not even by root" in said:
+    if "cannot be looked at, not even by root" in said or f"cannot be started: {WORDS[error]}" in said:
         return True
     names = []
     for path in paths_of(hit):
