@@ -52,7 +52,7 @@ from reconciler.core.home_steps import Ending, Result
 from reconciler.core.observed import Account
 from reconciler.core.outcome import Outcome, Status
 from reconciler.core.plan_cuts import EXPIRED_DAY
-from reconciler.errors import AccountFilesLocked, FileRefused, RosterdError, ScanFailed, StepFailed
+from reconciler.errors import AccountFilesLocked, FileRefused, RosterdError, StepFailed
 from reconciler.host import cutting, drop_ins, files, lock, proxies
 from reconciler.host.bus import BusUnavailable, Job, Systemd
 from reconciler.host.homes import Said, take_steps
@@ -243,17 +243,13 @@ class HostExecutor:
         """Forget that accounts are being created once all of them is on disk: useradd leaves homes to the kernel."""
         try:
             homes = {account.name: Path(account.home) for account in scan_passwd(_ETC / "passwd").values()}
-        except ScanFailed as error:
+            folders = {homes[action.user].parent for action in actions if action.user in homes}
+            argv = ("sync", "--file-system", "--", *sorted(map(str, {_ETC, *folders})))
+            run(argv, timeout=_SYNC_SECONDS).or_fail()
+        except (RosterdError, OSError) as error:
             yield from (Outcome(action, Status.FAILED, str(error)) for action in actions)
-            return
-        folders = {action.user: str(homes[action.user].parent) for action in actions if action.user in homes}
-        failed = self._guarded(
-            sorted({str(_ETC), *folders.values()}),
-            lambda folder: run(("sync", "--file-system", "--", folder), timeout=_SYNC_SECONDS).or_fail(),
-        )
-        for action in actions:
-            why = failed.get(str(_ETC)) or failed.get(folders.get(action.user, ""))
-            yield Outcome(action, Status.FAILED, why) if why else self._attempt(action)
+        else:
+            yield from map(self._attempt, actions)
 
     def _write_port(self, action: WritePort) -> None:
         path = _root_s_alone(action.path)
@@ -415,7 +411,7 @@ class HostExecutor:
         for unit in units:
             try:
                 call(unit)
-            except (StepFailed, OSError) as error:
+            except StepFailed as error:
                 failed[unit] = str(error)
         return failed
 
