@@ -63,8 +63,6 @@ class Measuring:
                         self._note_with_floor(first)
                         self._later(there, users)
         else:
-            self._leave_out("rosterd", "first", users)
-            self._leave_out("rosterd", "added", users)
             with place(self.deb, users) as there:
                 self._say(f"{users} users, put there ahead")
                 there.put_people_ahead()
