@@ -168,7 +168,8 @@ def homes(demo: Demo, machine: Machine) -> None:
     demo.show("rosterd", "--dry-run", "--site", "/root/site.yaml", has=("carol", "home step code/api: not done yet"))
     demo.show("install", "--mode=644", "/root/site.yaml", "/etc/rosterd/site.yaml")
     wait_for(lambda: "cloned" in machine.run("journalctl", "-u", "rosterd").out, "the clones")
-    wait_for(lambda: machine.run("systemctl", "is-active", "rosterd", check=False).code != 0, "the end of the run")
+    state = ("systemctl", "show", "--property=ActiveState", "--value", "rosterd")
+    wait_for(lambda: machine.run(*state).out == "inactive\n", "the end of the run")  # while it goes: "activating"
 
     demo.say("Everything in a home is its owner's. (A repository on this machine stands in for the team's server.)")
     demo.show("git", "-c", "safe.directory=*", "-C", "/home/carol/code/api", "log", "--oneline", has=("first",))
