@@ -301,6 +301,10 @@ class Observed:
         """The ids of all groups."""
         return frozenset(group.gid for group in self.groups.values())
 
+    def lacks_group_shadow(self, name: str) -> bool:
+        """Say whether a group has a line in group(5) alone, as a killed `groupadd` leaves it."""
+        return self.shadow_groups is not None and name in self.groups and name not in self.shadow_groups
+
     @cached_property
     def names_by_uid(self) -> Mapping[int, str]:
         """The accounts by uid; of several with one uid the last of passwd."""

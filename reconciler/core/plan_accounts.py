@@ -237,7 +237,7 @@ def _complete(  # noqa: PLR0913 (as above)
         actions.append(Adopt(user.name, account.uid, MANAGED_GROUP))
     if not _gid_resolves(observed, account):
         actions.append(CompleteGroup(user.name, account.gid))
-    elif _lacks_group_shadow(observed, account):
+    elif observed.lacks_group_shadow(user.name) and observed.groups[user.name].gid == account.gid:
         actions.append(CompleteGroupShadow(user.name))
     if observed.shadow is not None and user.name not in observed.shadow:
         actions.append(CompleteShadow(user.name))
@@ -288,14 +288,6 @@ def _memberships(name: str, groups: tuple[str, ...], observed: Observed) -> Iter
 
 def _gid_resolves(observed: Observed, account: Account) -> bool:
     return account.gid in observed.gids
-
-
-def _lacks_group_shadow(observed: Observed, account: Account) -> bool:
-    """Say whether a killed `groupadd` left the account's own group with a line in group(5) alone."""
-    own = observed.groups.get(account.name)
-    if observed.shadow_groups is None or own is None or own.gid != account.gid:
-        return False
-    return own.name not in observed.shadow_groups
 
 
 def _free_uids(observed: Observed) -> Iterator[int]:

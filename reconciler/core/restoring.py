@@ -79,7 +79,7 @@ def _account(stone: Tombstone, observed: Observed) -> Iterator[Removal]:
     own = observed.groups.get(name)
     if own is None or MANAGED_GROUP not in observed.groups:
         yield RecreateGroups(name, stone.gid if own is None else None, MANAGED_GROUP not in observed.groups)
-    if own is not None and observed.shadow_groups is not None and name not in observed.shadow_groups:
+    if observed.lacks_group_shadow(name):
         yield CompleteOwnGroup(name)
     if name not in observed.accounts:
         yield RecreateAccount(name, stone, groups)

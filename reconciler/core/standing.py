@@ -94,7 +94,6 @@ def _user(name: str, facts: _Facts) -> UserStatus:
     )
 
 
-# What is done in a home, or outside of this machine: due until it has worked.
 _WITH_SERVICES = (AccountState.ACTIVE, AccountState.PARKED, AccountState.MISSING)
 
 

@@ -12,7 +12,7 @@ _DEVICE, _ROOT, _WHERE = 2, 3, 4
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount: the device and what of it is mounted, where, the type of the file system, and its own options."""
+    """One mount: the device and what of it is mounted, where, the type of the file system, and the options of that."""
 
     device: str
     root: str

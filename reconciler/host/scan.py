@@ -75,13 +75,13 @@ class Scanner:
             home_work=self._see(lambda: scan_home_work(desired, accounts, self._state), "what is on record of homes"),
             now=int(time.time()),
         )
-        concerned = set(desired.users) | managed_accounts(seen)
+        people = set(desired.users) | managed_accounts(seen)
         presence, containers = self._presence(seen, desired)
         return replace(
             seen,
             units=_with_slices(seen, desired),
-            homes=_homes(seen, concerned),
-            skel_gaps=_skel_gaps(seen, concerned),
+            homes=_homes(seen, people),
+            skel_gaps=_skel_gaps(seen, people),
             presence=presence,
             containers=containers,
             memory=scan_cgroups.scan_memory(seen.units.states or ()) if self._closely else {},

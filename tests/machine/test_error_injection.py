@@ -14,9 +14,10 @@ import pytest
 
 from tests.machine.error_points import WORDS, Failure, failures_in, paths_of
 from tests.machine.faults import SITE, breakable, everything_wrong, run, write_roster
+from tests.machine.kill_points import sample as sample_of
 from tests.machine.machine import Machine, Result
 from tests.machine.test_power_loss import POLICY, SETUP
-from tests.proof.evidence import note, scaled
+from tests.proof.evidence import note
 
 PEOPLE = ["anna", "bob"]
 CODES = {0, 1, 3, 5, 75}
@@ -173,12 +174,6 @@ def assert_good(seen: Seen) -> None:
     assert not seen.wrong, f"{len(seen.wrong)} of {seen.count['points']}\n" + "\n".join(seen.wrong[:60])
 
 
-def spread(failures: Sequence[Failure], sample: int) -> list[Failure]:
-    """Return all for `make proof`, else so many."""
-    size = min(scaled(sample, len(failures)), len(failures))
-    return [failures[index * len(failures) // size] for index in range(size)]
-
-
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """Boot a machine whose people have everything, with lines of hers beside anna's port."""
@@ -218,7 +213,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize(("command", "sample"), COMMANDS.values(), ids=COMMANDS)
 def test_a_command_in_which_a_file_call_fails(machine: Machine, command: Command, sample: int) -> None:
-    seen = try_all(machine, command, spread(failures_of(machine, command), sample))
+    seen = try_all(machine, command, sample_of(failures_of(machine, command), sample))
     machine.run("rosterd", "uncut", "bob", check=False)
     machine.run("rosterd", "reconcile", "--retry")
     assert_good(seen)
@@ -233,7 +228,7 @@ def test_a_deletion_in_which_a_file_call_fails(machine: Machine) -> None:
     run(machine, "cut", "bob")
     write_roster(machine, ["anna"])
     command = Command(DESTROY, RESTORE, DESTROY, share=20)
-    seen = try_all(machine, command, spread(failures_of(machine, command), 2))
+    seen = try_all(machine, command, sample_of(failures_of(machine, command), 2))
     machine.sh(RESTORE)
     write_roster(machine, PEOPLE)
     run(machine, "uncut", "bob")
