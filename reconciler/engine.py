@@ -276,9 +276,10 @@ class _Applying:
             if blocker := self._blocker(action.key[:-1]):
                 self._note(Outcome(action, Status.SKIPPED, f"{' '.join(blocker)} failed before"))
             else:
-                self._tried.add(_identity(action))
+                identity = _identity(action)
+                self._tried.add(identity)
                 if isinstance(action, RunUnit):
-                    self._starts.setdefault(action.user, set()).add(_identity(action))
+                    self._starts.setdefault(action.user, set()).add(identity)
                 yield action
 
     def _blocker(self, key: Key) -> Key | None:
